@@ -72,7 +72,7 @@ class FakeClock:
         """What threads beside the loop live by: hours in a loop that jumps are no time to them."""
         return time.monotonic() + self._paused
 
-    def pause(self, seconds: float) -> None:
+    def sleep_blocking(self, seconds: float) -> None:
         self.monotonic += seconds
         self._paused += seconds
 

@@ -1,6 +1,6 @@
 """Bulk device assignments for Telemetron: a CSV in, paced bulk calls out, one outcome for every row.
 
-The packages in the order of their imports, the lowest first; each imports only from those above it here. Read
+The packages, the lowest first. A package imports only from lower ones, here those above it. Read
 `run/pipeline.py` first: it says what a run does, in order.
 
     domain          the words that all others use: actions, outcomes, reasons, stops, errors

@@ -1,7 +1,7 @@
-"""The program's very start: `python -m batch`, and `telemetron-batch`.
+"""The entry point: `python -m telemetron_batch`, and `telemetron-batch`.
 
-Nothing is imported here but what a signal needs: to import the commands takes longer than
-all else before the work begins, and a signal in that time ends the process as any other does.
+Imports only what the signal handler needs. Importing the commands is the slowest part of the start; with the
+handler installed first, a signal during that import also exits with code 3.
 """
 
 import gc

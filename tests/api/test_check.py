@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from telemetron_batch.api.check import _unreachable
-from telemetron_batch.api.classify import FailureKind, NoResponse
+from telemetron_batch.api.classify import FailureKind, NoUsableResponse
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.run.check import check
@@ -128,5 +128,7 @@ def test_a_peer_that_hangs_up_in_the_handshake_is_no_failure_of_tls(served: Call
 
 @pytest.mark.parametrize("how", FailureKind)
 def test_the_words_of_a_failure_do_not_decide_on_the_advice(how: FailureKind) -> None:
-    advice = _unreachable(NoResponse(how, sent=False, text="no route to ssl.tls-certificate.example")).advice.words()
+    advice = _unreachable(
+        NoUsableResponse(how, sent=False, text="no route to ssl.tls-certificate.example")
+    ).advice.words()
     assert (OF_TLS in advice) == (how is FailureKind.TLS)

@@ -9,11 +9,11 @@ from telemetron_batch.api.classify import (
     DeviceRejected,
     ErrorResponse,
     FailureKind,
-    NoResponse,
-    PayloadTooLarge,
+    NoUsableResponse,
     SideEffects,
     StopRun,
     Throttled,
+    TooManyDevices,
     Transient,
     classify,
 )
@@ -31,7 +31,7 @@ BOTH = pytest.mark.parametrize("action", Action)
 @BOTH
 @pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT, FailureKind.UNUSABLE])
 def test_an_attempt_that_sent_something_may_have_acted(how: FailureKind, action: Action) -> None:
-    verdict = classify(NoResponse(how, sent=True, text="why"), action)
+    verdict = classify(NoUsableResponse(how, sent=True, text="why"), action)
     reason = Reason.UNUSABLE_ANSWER if how is FailureKind.UNUSABLE else Reason.NO_ANSWER
     assert verdict == Transient(SideEffects.UNCLEAR, reason, "why", counts_as_down=how is not FailureKind.UNUSABLE)
 
@@ -39,13 +39,13 @@ def test_an_attempt_that_sent_something_may_have_acted(how: FailureKind, action:
 @BOTH
 @pytest.mark.parametrize("how", [FailureKind.CONNECTION, FailureKind.TIMEOUT, FailureKind.CUT])
 def test_an_attempt_that_sent_nothing_did_nothing(how: FailureKind, action: Action) -> None:
-    verdict = classify(NoResponse(how, sent=False, text="why"), action)
+    verdict = classify(NoUsableResponse(how, sent=False, text="why"), action)
     assert verdict == Transient(SideEffects.NOT_DONE, Reason.NO_CONNECTION, "why", counts_as_down=True)
 
 
 @BOTH
 def test_a_withdrawn_attempt_did_nothing_and_is_no_outage(action: Action) -> None:
-    verdict = classify(NoResponse(FailureKind.WITHDRAWN, sent=False, text="why"), action)
+    verdict = classify(NoUsableResponse(FailureKind.WITHDRAWN, sent=False, text="why"), action)
     assert verdict == Transient(SideEffects.NOT_DONE, Reason.WITHDRAWN, "why", counts_as_down=False)
 
 
@@ -71,12 +71,12 @@ def test_a_server_error_may_have_acted_and_counts_as_an_outage(status: int, acti
     text = "no valid devices, email, too many devices"
     verdict = classify(ErrorResponse(status, text), action)
     assert (verdict.reason, verdict.text, verdict.counts_as_down) == (Reason.SERVER_ERROR, f"{status}: {text}", True)
-    assert verdict.doubt is not SideEffects.NOT_DONE
+    assert verdict.side_effects is not SideEffects.NOT_DONE
 
 
 @BOTH
 @pytest.mark.parametrize(
-    ("status", "is_api_error", "doubt"),
+    ("status", "is_api_error", "side_effects"),
     [
         (500, True, SideEffects.UNCLEAR_BUT_OVER),
         (500, False, SideEffects.UNCLEAR),
@@ -88,9 +88,9 @@ def test_a_server_error_may_have_acted_and_counts_as_an_outage(status: int, acti
     ],
 )
 def test_only_an_answer_of_the_api_itself_ends_what_an_attempt_may_still_do(
-    status: int, is_api_error: bool, doubt: SideEffects, action: Action
+    status: int, is_api_error: bool, side_effects: SideEffects, action: Action
 ) -> None:
-    assert classify(ErrorResponse(status, "sorry", is_api_error=is_api_error), action).doubt is doubt
+    assert classify(ErrorResponse(status, "sorry", is_api_error=is_api_error), action).side_effects is side_effects
 
 
 @BOTH
@@ -179,7 +179,7 @@ def test_what_has_nothing_of_the_api_is_tried_again_and_settles_nothing(status: 
     verdict = classify(ErrorResponse(status, text, is_api_error=False), action)
     assert isinstance(verdict, Transient)
     assert verdict.is_from_elsewhere
-    assert (verdict.doubt, verdict.counts_as_down) == (SideEffects.UNCLEAR, False)
+    assert (verdict.side_effects, verdict.counts_as_down) == (SideEffects.UNCLEAR, False)
 
 
 def test_404_on_assign_is_read_like_any_other_refusal() -> None:
@@ -226,14 +226,14 @@ def test_no_valid_devices_skips_them_all(text: str, action: Action) -> None:
     ],
 )
 def test_too_many_devices_is_recognised_in_many_phrases(text: str, action: Action) -> None:
-    assert classify(ErrorResponse(400, text), action) == PayloadTooLarge(f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == TooManyDevices(f"400: {text}")
 
 
 @BOTH
 @pytest.mark.parametrize("per", ["a request", "a call", "a payload", "a body", "an array", "a batch", "at once"])
 def test_a_limit_of_the_request_is_too_many_even_where_it_names_the_customer(per: str, action: Action) -> None:
     text = f"customer: at most 100 devices {per}"
-    assert classify(ErrorResponse(400, text), action) == PayloadTooLarge(f"400: {text}")
+    assert classify(ErrorResponse(400, text), action) == TooManyDevices(f"400: {text}")
 
 
 @BOTH
@@ -251,7 +251,7 @@ def test_a_customers_own_quota_is_not_called_too_many_for_no_smaller_request_wou
 @BOTH
 @pytest.mark.parametrize("text", ["", "Payload Too Large", "email"])
 def test_413_is_too_many_devices_with_any_text(text: str, action: Action) -> None:
-    assert isinstance(classify(ErrorResponse(413, text), action), PayloadTooLarge)
+    assert isinstance(classify(ErrorResponse(413, text), action), TooManyDevices)
 
 
 @BOTH
@@ -301,7 +301,7 @@ REFUSALS = st.builds(
 @given(REFUSALS, st.sampled_from(Action))
 def test_what_may_have_acted_is_never_called_done_with(ending: ErrorResponse, action: Action) -> None:
     verdict = classify(ending, action)
-    assert (verdict.doubt is not SideEffects.NOT_DONE) == (ending.status >= 500 or ending.status == 408)
+    assert (verdict.side_effects is not SideEffects.NOT_DONE) == (ending.status >= 500 or ending.status == 408)
 
 
 @given(REFUSALS, st.sampled_from(Action))

@@ -10,7 +10,7 @@ import httpcore2
 import httpx2
 import pytest
 
-from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoUsableResponse
 from telemetron_batch.api.failures import ERROR_KINDS, failure_of
 from telemetron_batch.api.http_client import HttpClient, HttpResult
 from telemetron_batch.api.target import ApiTarget
@@ -80,7 +80,7 @@ def test_every_exception_of_a_library_is_an_ending_or_known_to_be_a_bug_of_ours(
 
 
 def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
-    assert isinstance(exchange.failure, NoResponse)
+    assert isinstance(exchange.failure, NoUsableResponse)
     return exchange.failure.how, exchange.failure.sent
 
 
@@ -122,7 +122,7 @@ def test_without_a_trace_only_a_failed_connection_was_surely_not_sent(kind: type
 @ENDING_KINDS
 def test_a_failure_text_has_one_line(kind: type[Exception], how: FailureKind) -> None:
     ending = raised(kind).failure
-    assert isinstance(ending, NoResponse)
+    assert isinstance(ending, NoUsableResponse)
     assert "\n" not in ending.text
     assert ("words" in ending.text) == (how is not FailureKind.TIMEOUT)
 

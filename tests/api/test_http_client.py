@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse, WithdrawnError
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoUsableResponse, WithdrawnError
 from telemetron_batch.api.http import MAX_BODY_BYTES
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_client
 from telemetron_batch.api.target import ApiTarget
@@ -125,7 +125,7 @@ def met_with(behaviour: Callable[[Server], Behaviour], timeout: float = 5.0) -> 
 
 
 def broken(exchange: HttpResult) -> tuple[FailureKind, bool]:
-    assert isinstance(exchange.failure, NoResponse)
+    assert isinstance(exchange.failure, NoUsableResponse)
     return exchange.failure.how, exchange.failure.sent
 
 
@@ -510,7 +510,7 @@ def test_a_connection_refused_without_tls_is_not_put_down_to_tls() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         exchange = asyncio.run(post_once(f"http://127.0.0.1:{taken.getsockname()[1]}"))
-    assert isinstance(exchange.failure, NoResponse)
+    assert isinstance(exchange.failure, NoUsableResponse)
     assert "ssl" not in exchange.failure.text.lower()
 
 

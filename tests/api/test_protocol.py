@@ -129,8 +129,8 @@ def test_the_vendors_assign_answer_is_read_whole() -> None:
             1: DeviceResult(Outcome.ALREADY_ASSIGNED, "dev_a4b5c6", was_created=False),
             2: DeviceResult(Outcome.SKIPPED, reason=Reason.UNKNOWN_DEVICE),
         },
-        missing=(),
-        unexpected=(),
+        omitted=(),
+        unrequested=(),
         customer_id="cust_abc123",
         customer_was_created=False,
     )
@@ -143,8 +143,8 @@ def test_the_vendors_unassign_answer_is_read_whole_and_what_remains_is_no_result
             0: DeviceResult(Outcome.UNASSIGNED),
             1: DeviceResult(Outcome.SKIPPED, reason=Reason.NOT_WITH_CUSTOMER),
         },
-        missing=(2,),
-        unexpected=(),
+        omitted=(2,),
+        unrequested=(),
         customer_id="cust_abc123",
         customer_was_created=None,
         devices_remaining=1,
@@ -171,7 +171,7 @@ def test_an_identifier_is_known_again_trimmed_and_in_other_case(answered: str) -
 @pytest.mark.parametrize("answered", ["SN-10", "SN_1", "SN1", "0SN-1", "SN-", "", "S N-1"])
 def test_a_similar_identifier_belongs_to_another_customer(answered: str) -> None:
     read = reply(assign("SN-1"), assignedDevices=[answered])
-    assert (read.results, read.missing, read.unexpected) == ({}, (0,), (answered,))
+    assert (read.results, read.omitted, read.unrequested) == ({}, (0,), (answered,))
 
 
 def test_devices_that_differ_only_in_case_are_distinguished() -> None:
@@ -182,7 +182,7 @@ def test_devices_that_differ_only_in_case_are_distinguished() -> None:
 @pytest.mark.parametrize("answered", ["Sn-1", "sN-1", " Sn-1"])
 def test_a_third_spelling_of_two_that_differ_only_in_case_means_neither(answered: str) -> None:
     read = reply(assign("SN-1", "sn-1"), assignedDevices=[answered])
-    assert (read.results, read.missing, read.unexpected) == ({}, (0, 1), (answered,))
+    assert (read.results, read.omitted, read.unrequested) == ({}, (0, 1), (answered,))
 
 
 def test_trimming_alone_distinguishes_devices_that_differ_in_case() -> None:
@@ -214,24 +214,24 @@ def test_a_device_named_twice_in_one_list_counts_once() -> None:
 
 def test_a_device_in_two_lists_has_no_result() -> None:
     read = reply(assign("A", "B"), assignedDevices=["A", "B"], skipped=["A"])
-    assert (outcomes(read), read.missing) == ({1: "assigned"}, (0,))
+    assert (outcomes(read), read.omitted) == ({1: "assigned"}, (0,))
 
 
 def test_a_device_left_out_is_omitted() -> None:
-    assert reply(assign("A", "B"), assignedDevices=["B"]).missing == (0,)
+    assert reply(assign("A", "B"), assignedDevices=["B"]).omitted == (0,)
 
 
 def test_an_answer_without_any_list_leaves_everything_out() -> None:
-    assert reply(assign("A", "B")).missing == (0, 1)
+    assert reply(assign("A", "B")).omitted == (0, 1)
 
 
 def test_devices_that_were_not_requested_are_unexpected() -> None:
     read = reply(assign("A", "B"), [0], assignedDevices=["A", "Z"], skipped=["B"])
-    assert (outcomes(read), read.unexpected) == ({0: "assigned"}, ("Z", "B"))
+    assert (outcomes(read), read.unrequested) == ({0: "assigned"}, ("Z", "B"))
 
 
 def test_an_assign_does_not_read_the_lists_of_an_unassign() -> None:
-    assert reply(assign("A"), unassignedDevices=["A"]).missing == (0,)
+    assert reply(assign("A"), unassignedDevices=["A"]).omitted == (0,)
 
 
 @pytest.mark.parametrize(("said", "read"), [(True, True), (False, False), ("true", None), (1, None), (None, None)])
@@ -315,8 +315,8 @@ def said_in(answer: dict[str, Any], outcome: Outcome) -> list[str]:
 def test_results_and_omitted_share_the_asked_positions_out(request: tuple[Call, tuple[int, ...]], answer: Any) -> None:
     call, asked = request
     read = read_reply(json.dumps(answer).encode(), call, asked)
-    assert set(read.results) | set(read.missing) == set(asked)
-    assert len(read.results) + len(read.missing) == len(asked)
+    assert set(read.results) | set(read.omitted) == set(asked)
+    assert len(read.results) + len(read.omitted) == len(asked)
 
 
 @given(requests(), ANSWERS)
@@ -342,7 +342,7 @@ def test_the_entry_spelled_as_requested_counts(request: tuple[Call, tuple[int, .
         if len(exactly) == 1:
             assert read.results[position].outcome is exactly[0]
         if len(exactly) > 1:
-            assert position in read.missing
+            assert position in read.omitted
 
 
 @given(st.permutations(["SN-1", "sn-1", "Sn-1", "sN-1"]), ANSWERS)
@@ -375,13 +375,13 @@ def test_no_json_without_success_is_an_answer_and_the_reason_is_one_line(answer:
 
 def test_an_answer_of_success_alone_leaves_every_device_open() -> None:
     read = read_reply(b'{"success": true}', assign("A", "B"), (0, 1))
-    assert (read.results, read.missing) == ({}, (0, 1))
+    assert (read.results, read.omitted) == ({}, (0, 1))
 
 
 @given(st.dictionaries(st.sampled_from([*ASSIGN_ANSWER, *UNASSIGN_ANSWER]), JSON))
 def test_any_object_is_an_answer_about_what_was_asked_or_unusable(answer: Any) -> None:
     read = read_if_usable(json.dumps({**answer, "success": True}).encode())
-    assert isinstance(read, str) or {*read.results, *read.missing} == {0, 1}
+    assert isinstance(read, str) or {*read.results, *read.omitted} == {0, 1}
 
 
 @given(st.binary())

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from telemetron_batch.api.classify import FailureKind, NoResponse
+from telemetron_batch.api.classify import FailureKind, NoUsableResponse
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_client
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import resolve
@@ -136,12 +136,12 @@ async def world(
 
 
 def broken(result: HttpResult) -> tuple[FailureKind, bool]:
-    assert isinstance(result.failure, NoResponse)
+    assert isinstance(result.failure, NoUsableResponse)
     return result.failure.how, result.failure.sent
 
 
 def text_of(result: HttpResult) -> str:
-    assert isinstance(result.failure, NoResponse)
+    assert isinstance(result.failure, NoUsableResponse)
     return result.failure.text
 
 
@@ -474,7 +474,7 @@ def test_a_server_that_wants_a_client_certificate_gets_it(certificates: dict[str
             return without, await there.post(there.through())
 
     without, with_it = asyncio.run(main())
-    assert isinstance(without.failure, NoResponse)
+    assert isinstance(without.failure, NoUsableResponse)
     assert with_it.failure is None
 
 

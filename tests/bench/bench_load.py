@@ -20,7 +20,7 @@ from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.input.load import load
 from telemetron_batch.input.record_source import open_records
 from telemetron_batch.input.row_blocks import FileStats, row_blocks
-from telemetron_batch.input.serials import LongNumbers
+from telemetron_batch.input.serials import RoundedSerialDetector
 from telemetron_batch.input.source_file import open_source
 
 PLAIN = InputOptions()
@@ -66,7 +66,7 @@ def read_and_check(path: Path) -> None:
     stored = open_source(str(path), path.parent)
     stored.sha256()
     source = open_records(stored, PLAIN)
-    for _ in row_blocks(0, source, FileStats(LongNumbers())):
+    for _ in row_blocks(0, source, FileStats(RoundedSerialDetector())):
         pass
 
 

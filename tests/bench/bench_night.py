@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import cast
 
 from telemetron_batch.api.attempt_gate import AttemptGate, WaitLimits
-from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse
+from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoUsableResponse
 from telemetron_batch.api.http_client import HttpResult
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.answers import Answer
@@ -85,7 +85,7 @@ class ModelledApi:
         chance = self._random.random()
         if chance < LOST:
             await clock.sleep(_TIMEOUT)
-            return HttpResult(NoResponse(FailureKind.TIMEOUT, sent=True, text="no answer within 30 s"))
+            return HttpResult(NoUsableResponse(FailureKind.TIMEOUT, sent=True, text="no answer within 30 s"))
         await clock.sleep(self._random.lognormvariate(-2.1, 0.5))
         if chance < LOST + FAILS:
             return HttpResult(ErrorResponse(503, "Service unavailable"), status=503)
@@ -106,7 +106,7 @@ def _granted(path: str, body: bytes) -> bytes:
 class ModelledJournal:
     """Takes a moment for each record, and books what it is told."""
 
-    settlements = unclear_attempts = tuple
+    recorded_answers = unclear_attempts = tuple
 
     def __init__(self, books: Ledger) -> None:
         self._books = books

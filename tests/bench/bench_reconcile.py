@@ -27,7 +27,7 @@ from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.reconciliation.answered import ledger_from_answers
+from telemetron_batch.reconciliation.answered import reconcile_answers
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.csv_files import ReportInput, extra_columns, reconciliation_columns, write_reconciliation
 from telemetron_batch.storage.spill import Scratch
@@ -51,7 +51,7 @@ def compare(folder: Path, rows: int) -> None:
         answer_all(folder / "journal.sqlite3", plan)
         with closing(Journal(folder / "journal.sqlite3")) as journal:
             books: list[Reconciliation] = []
-            took = seconds(lambda: books.append(ledger_from_answers(journal, plan, None)))
+            took = seconds(lambda: books.append(reconcile_answers(journal, plan, None)))
             print(f"{plan.calls:,} answers: books closed in {shown([took])}")
             measure(folder, ReportInput(loaded.files, books[0]), journal)
 

@@ -40,7 +40,7 @@ class ModelledClient:
     """Settles every call, after as long as its answer takes."""
 
     def __init__(self, seconds: Floats) -> None:
-        self.halt = StopSignal()
+        self.stop_signal = StopSignal()
         self._seconds = seconds
 
     async def settle(self, call: Call, _: Mapping[str, bool] | None = None) -> CallResult:
@@ -50,7 +50,7 @@ class ModelledClient:
 
 def carried_out(plan: Plan, seconds: Floats, workers: int) -> float:
     """Seconds on the clock that the real runner takes for the plan."""
-    nothing_before = SimpleNamespace(settlements=tuple, unclear_attempts=tuple)
+    nothing_before = SimpleNamespace(recorded_answers=tuple, unclear_attempts=tuple)
     client = cast(CallExecutor, ModelledClient(seconds))
     fake, limits = FakeClock(), RunLimits(concurrency=workers)
     began = fake.monotonic

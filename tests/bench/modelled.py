@@ -22,7 +22,7 @@ def zipf_rows(
     rows: int, *, customers: int, skew: float, seed: int, moving: bool = False, scratch: Scratch | None = None
 ) -> Rows:
     """Rows that assign: the customer of rank r has a share of them in proportion to r ** -skew."""
-    builder = RowsBuilder(scratch, typed=False)
+    builder = RowsBuilder(scratch, with_device_types=False)
     for keys in _keys(rows, np.cumsum(np.arange(1, customers + 1.0) ** -skew), seed, moving=moving):
         builder.add(0, keys)
     return builder.rows()

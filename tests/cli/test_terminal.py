@@ -33,11 +33,11 @@ class Screen(TerminalObserver):
         monkeypatch.setattr(terminal.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
 
-        def agree(question: str) -> bool:
+        def ask_yes_no(question: str) -> bool:
             self.asked.append(question)
             return answer
 
-        monkeypatch.setattr(terminal, "agree", agree)
+        monkeypatch.setattr(terminal, "ask_yes_no", ask_yes_no)
 
 
 def test_on_a_terminal_the_plan_is_shown_and_confirmed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_a_question_accepts_yes_and_no_in_several_languages(
     monkeypatch: pytest.MonkeyPatch, typed: str, *, agreed: bool
 ) -> None:
     monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: typed)
-    assert terminal.agree("Really?") is agreed
+    assert terminal.ask_yes_no("Really?") is agreed
 
 
 def test_an_unknown_answer_repeats_the_question(
@@ -90,7 +90,7 @@ def test_an_unknown_answer_repeats_the_question(
 ) -> None:
     typed = iter(["perhaps", "y"])
     monkeypatch.setattr(terminal.click.termui, "visible_prompt_func", lambda _: next(typed))
-    assert terminal.agree("Really?")
+    assert terminal.ask_yes_no("Really?")
     assert "answer y or n" in capsys.readouterr().err
 
 

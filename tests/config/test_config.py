@@ -367,7 +367,7 @@ def test_a_limit_is_a_number_of_rows_or_a_percentage(text: str, share: CountOrPe
     brake = resolved({"max_failed": text}).brakes.max_failed
     assert brake == share
     assert brake is not None
-    assert brake.of(200) == of_200
+    assert brake.limit_for(200) == of_200
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
-from telemetron_batch.domain.base_url import api_identity, is_loopback, normalised
+from telemetron_batch.domain.base_url import api_identity, is_loopback, normalized
 from tests.config.test_config import refused, resolved
 
 ONE_API = [
@@ -77,8 +77,8 @@ HOSTS = st.sampled_from(["a.example", "A.Example.", "localhost", "127.0.0.9", "[
 @given(HOSTS, st.sampled_from(["", ":443", ":8443"]), PATHS)
 def test_identity_is_stable_and_equals_that_of_the_normalized_url(host: str, port: str, path: str) -> None:
     url = f"https://{host}{port}/{path}"
-    assert api_identity(normalised(url)) == api_identity(url) == api_identity(api_identity(url))
-    assert normalised(normalised(url)) == normalised(url)
+    assert api_identity(normalized(url)) == api_identity(url) == api_identity(api_identity(url))
+    assert normalized(normalized(url)) == normalized(url)
 
 
 @pytest.mark.parametrize(

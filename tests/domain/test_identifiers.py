@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.domain.identifiers import as_column, folded, letters_and_digits, trimmed
+from telemetron_batch.domain.identifiers import as_column, casefolded, letters_and_digits, trimmed
 
 ODD = "\u0131\u0130\u017f\u212a\ufb01\u2460\uff11\uff21\u0301"
 """Dotless and dotted i, long s, Kelvin sign, ligature, circled and full-width digits, full-width A, an accent."""
@@ -36,21 +36,21 @@ def test_changing_case_or_unicode_form_does_not_change_letters_and_digits() -> N
 @given(st.lists(texts, max_size=6))
 def test_a_column_is_converted_like_each_text_alone(some: list[str]) -> None:
     column = pa.array(["x", *some])[1:]  # a slice, as a part of a larger column is
-    for form in (trimmed, folded, letters_and_digits):
+    for form in (trimmed, casefolded, letters_and_digits):
         assert form(column).to_pylist() == [one(form, text) for text in some]
 
 
 @given(texts, st.sampled_from([str.upper, str.lower, str.casefold, str.swapcase, str.strip]))
 def test_texts_equal_in_one_form_are_equal_in_the_next(text: str, change: object) -> None:
     other = str(change(text))  # type: ignore[operator]
-    forms = [trimmed, folded, letters_and_digits]
+    forms = [trimmed, casefolded, letters_and_digits]
     equal = [text == other, *(one(form, text) == one(form, other) for form in forms)]
     assert equal == sorted(equal)
 
 
 @given(texts)
 def test_forms_are_those_of_the_standard_library(text: str) -> None:
-    assert (one(trimmed, text), one(folded, text)) == (text.strip(), text.strip().casefold())
+    assert (one(trimmed, text), one(casefolded, text)) == (text.strip(), text.strip().casefold())
 
 
 def test_a_lone_surrogate_is_replaced() -> None:

@@ -11,7 +11,7 @@ from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.domain.stops import ExitCode, StopReason
-from telemetron_batch.journal.schema import AttemptEnding
+from telemetron_batch.journal.schema import EndState
 from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.held_rows import HoldReason
 from telemetron_batch.sending.call_executor import PersistentServerError
@@ -98,7 +98,7 @@ def test_what_unanswered_attempts_leave_open() -> None:
 def test_problems_of_rows() -> None:
     assert {one.name: one.value for one in Problem} == {
         "NONE": 0,
-        "CELLS": 1,
+        "CELL_COUNT": 1,
         "EMPTY_KEY": 2,
         "EMAIL": 3,
         "ACTION": 4,
@@ -112,11 +112,11 @@ def test_problems_of_rows() -> None:
         "LONG_NUMBER": 20,
         "CELL_VALUE": 21,
         "NO_VALUE": 22,
-        "SIGNS": 40,
+        "MISPLACED_CHARACTERS": 40,
         "DECODED_TWICE": 41,
-        "SEVERAL": 42,
+        "SEVERAL_IDENTIFIERS": 42,
         "PLACEHOLDER": 43,
-        "DATED": 45,
+        "TAKEN_FOR_DATE": 45,
     }
 
 
@@ -144,7 +144,7 @@ def test_exit_codes() -> None:
 
 
 def test_endings_of_attempts() -> None:
-    assert [one.value for one in AttemptEnding] == [
+    assert [one.value for one in EndState] == [
         "answered",
         "refused",
         "unsent",

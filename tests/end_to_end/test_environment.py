@@ -28,7 +28,7 @@ from telemetron_batch.sharding.shard_plan import plan_shards
 from telemetron_batch.storage import open_files
 from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.lock import Lock, LockOwner
-from telemetron_batch.storage.open_files import TO_START, require_open_files
+from telemetron_batch.storage.open_files import FILES_NEEDED, require_open_files
 from tests.cli.test_commands import call
 from tests.conftest import KEY, Desk
 from tests.storage.test_trusted_folders import as_root, given_away
@@ -206,8 +206,8 @@ def test_a_stopped_run_keeps_its_reason_if_a_file_is_unwritable(desk: Desk) -> N
 def test_a_run_that_cannot_open_a_connection_for_each_call_sends_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_files, "_free", lambda enough: enough - 1)
-    with pytest.raises(PathError, match=f"only {TO_START + 7} more files .* needs {TO_START + 8}; .*ulimit"):
+    monkeypatch.setattr(open_files, "_count_available", lambda enough: enough - 1)
+    with pytest.raises(PathError, match=f"only {FILES_NEEDED + 7} more files .* needs {FILES_NEEDED + 8}; .*ulimit"):
         desk.run(ROWS)
     assert desk.server.seen == []
     assert not (desk.folder / "reports" / "r1").exists()

@@ -484,7 +484,7 @@ def test_a_wait_longer_than_allowed_stops_the_run(desk: Desk) -> None:
     sent = len(desk.server.seen)
     again = desk.run(customers(40), longest_wait="5m")
     assert (again.summary.exit_code, len(desk.server.seen)) == (3, sent)
-    desk.clock.pause(until.timestamp() - asked)
+    desk.clock.sleep_blocking(until.timestamp() - asked)
     ended = desk.run(customers(40), longest_wait="5m")
     assert (ended.summary.exit_code, ended.json["resumeAt"]) == (0, None)
 
@@ -977,7 +977,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
     """All tables are spilled to files; the second report makes the plan again from the journal."""
     rows = [*many(7), *many(5, B, "unassign"), *many(7), (B, "SN-0", "assign"), ("?", "SN-1", "assign")]
     in_memory = desk.run(rows, run_id="memory")
-    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0, parts=3)))
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, limits=SpillLimits(memory=0, parts=3)))
     desk.server = ScriptedServer()
     in_files = desk.run(rows, run_id="files", again=True)
     timeless = [[{**row, "answeredAt": ""} for row in ran.rows] for ran in (in_memory, in_files)]
@@ -990,7 +990,7 @@ def test_a_run_whose_rows_do_not_fit_into_memory_writes_the_same_files(
 
 
 def test_too_little_disk_space_is_an_error_before_reading_rows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "Scratch", partial(Scratch, room=SpillLimits(memory=0)))
+    monkeypatch.setattr(locking, "Scratch", partial(Scratch, limits=SpillLimits(memory=0)))
     monkeypatch.setattr(prepare, "_SCRATCH_FACTOR", 1 << 50)
     with pytest.raises(DiskError, match="MiB free"):
         desk.run(many(3))
@@ -1028,8 +1028,9 @@ def test_a_run_of_a_dead_process_on_another_host_is_continued(desk: Desk) -> Non
     desk.face, began = Told(), desk.clock.uptime()
     assert desk.run(customers(6), rate="1/s").outcomes == ["assigned"] * 6
     assert desk.clock.uptime() - began >= TAKEOVER_AFTER_S
-    assert "waiting: looking for 45 s whether process 7 on host elsewhere (run r1, since then)" in " ".join(
-        desk.face.texts
+    assert (
+        "waiting: watching the lease for 45 s to see whether process 7 on host elsewhere (run r1, since then)"
+        in " ".join(desk.face.texts)
     )
     assert (folder / "journal.sqlite3").stat().st_ino != before
     assert not [*folder.glob("*lease*"), *folder.glob("*apart*"), *folder.glob("scratch*")]
@@ -1074,7 +1075,7 @@ def gone_to_another_host(desk: Desk) -> dict[str, bytes]:
     folder = desk.folder / "reports" / "r1"
     of_another_host(folder)
     (folder / "run.lease.1").rename(folder / "run.lease.2")
-    desk.clock.pause(100)
+    desk.clock.sleep_blocking(100)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -1108,7 +1109,7 @@ def test_a_paused_process_that_lost_its_run_sends_no_prepared_request(desk: Desk
 def test_a_paused_process_that_kept_its_run_continues(desk: Desk) -> None:
     def script(seen: Seen) -> None:
         if seen.number == 3:
-            desk.clock.pause(100)
+            desk.clock.sleep_blocking(100)
 
     desk.server.script = script
     ran = desk.run(customers(20), concurrency="1")
@@ -1124,7 +1125,7 @@ def test_since_last_sends_rows_that_a_run_on_another_host_may_be_sending(desk: D
     again = desk.run(customers(9), since_last=True, run_id="n2")
     assert again.outcomes == ["alreadyAssigned"] * 6 + ["unchanged"] * 3
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    assert "run r1 is, or was when it died, in use by process 7 on host elsewhere" in again.json["since"]["told"]
+    assert "run r1 is or was in use by process 7 on host elsewhere" in again.json["since"]["told"]
 
 
 # Base URL and profile in the log

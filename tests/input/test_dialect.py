@@ -19,7 +19,7 @@ from telemetron_batch.input.dialect import (
     requested_encoding,
     required_fields,
 )
-from telemetron_batch.input.header_names import ALIASES, folded
+from telemetron_batch.input.header_names import ALIASES, folded_header
 
 PLAIN = InputOptions()
 
@@ -83,7 +83,7 @@ def test_headers_match_regardless_of_case_and_punctuation(email: str, device: st
 
 
 def test_no_alias_means_two_fields() -> None:
-    names = [folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases)]
+    names = [folded_header(name) for field, aliases in ALIASES.items() for name in (field, *aliases)]
     assert len(names) == len(set(names))
 
 
@@ -250,9 +250,9 @@ MARKS = re.compile(r"(?:\s*(?:\*|\[[^\]]*\]|\((?!input\))[^)]*\)|(?<!\w)required
 def test_marks_after_a_header_are_ignored(header: str) -> None:
     assume(not re.search(r"[\[(][^\])]*[\[(]", header))  # brackets in brackets may be read either way
     bare = MARKS.sub("", header) or header
-    assert folded(header) == re.sub(r"[\s_.\-]+", "", bare).casefold()
+    assert folded_header(header) == re.sub(r"[\s_.\-]+", "", bare).casefold()
 
 
 def test_a_text_too_long_for_a_header_matches_no_other_header() -> None:
-    assert folded(" x" * 500) == "x" * 500
-    assert folded(" x" * 501) == " x" * 501
+    assert folded_header(" x" * 500) == "x" * 500
+    assert folded_header(" x" * 501) == " x" * 501

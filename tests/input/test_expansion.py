@@ -13,7 +13,7 @@ from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Split
 from telemetron_batch.input.block import CellBlock
-from telemetron_batch.input.expansion import Groups, with_split_cells, with_values_above
+from telemetron_batch.input.expansion import GroupedListDetector, with_split_cells, with_values_above
 from telemetron_batch.input.number_formats import CellKind
 from telemetron_batch.input.text_reader import cells_of
 from tests.conftest import Desk
@@ -27,7 +27,7 @@ def piece(*rows: list[str], first: int = 2, faults: dict[int, str] | None = None
         np.arange(first, first + len(rows)),
         cells_of([*rows], len(rows[0])),
         faults,
-        misfit_cells={row: ["x"] for row in faults},
+        wrong_width_cells={row: ["x"] for row in faults},
     )
 
 
@@ -42,7 +42,7 @@ CELL = st.text(alphabet="ab ,;\n", max_size=5)
 def test_no_part_of_a_split_cell_is_lost_and_every_record_keeps_a_row(cells: list[tuple[str, bool]]) -> None:
     faults = {at: "wrong" for at, (_, wrong) in enumerate(cells) if wrong}
     (split,) = with_split_cells([piece(*([text] for text, _ in cells), faults=faults)], 0, ",;\n")
-    numbers = split.part_numbers if split.part_numbers is not None else np.zeros(len(split.lines), np.int64)
+    numbers = split.piece_numbers if split.piece_numbers is not None else np.zeros(len(split.lines), np.int64)
     found = [*zip(split.lines.tolist(), numbers.tolist(), (row[0] for row in rows_of(split)), strict=True)]
     expected = []
     for line, (text, wrong) in enumerate(cells, start=2):
@@ -57,7 +57,7 @@ def test_no_part_of_a_split_cell_is_lost_and_every_record_keeps_a_row(cells: lis
             expected.append((line, 0, parts[0] if parts else text))
     assert found == expected
     assert [split.lines[at] for at in split.width_errors] == [2 + at for at in faults]
-    assert split.misfit_cells.keys() == split.width_errors.keys()
+    assert split.wrong_width_cells.keys() == split.width_errors.keys()
 
 
 def test_an_empty_cell_takes_the_value_above_across_blocks() -> None:
@@ -129,7 +129,7 @@ def test_the_parts_of_a_record_are_numbered_and_can_be_fed_back(desk: Desk) -> N
 
 def test_fill_down_is_proposed_only_if_most_cells_are_empty_below_a_filled_one() -> None:
     def told(*emails: str) -> list[str]:
-        groups = Groups()
+        groups = GroupedListDetector()
         names = ["customerEmail", "deviceIdentifier", "actionWord", "problem"]
         groups.add(
             pa.record_batch(

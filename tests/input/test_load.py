@@ -218,7 +218,7 @@ def test_a_record_of_the_wrong_width_is_invalid_in_its_place_and_never_shifted(t
     reading = read(tmp_path, text)
     assert reading.column("line") == [2, 3, 4, 6]
     assert reading.devices == ["S1", "", "", "S4"]
-    assert reading.problems == [0, Problem.CELLS, Problem.CELLS, 0]
+    assert reading.problems == [0, Problem.CELL_COUNT, Problem.CELL_COUNT, 0]
     assert reading.cells[1] == ["a@b.cc", "S2", ""]
     details = reading.column("detail")
     assert str(details[1]).startswith("2 cells where the header has 3")
@@ -228,7 +228,7 @@ def test_a_record_of_the_wrong_width_is_invalid_in_its_place_and_never_shifted(t
 def test_a_row_may_end_before_columns_without_a_name(tmp_path: Path) -> None:
     reading = read(tmp_path, "Email;Serial;action;;\na@b.cc;S1;assign\na@b.cc;S2;assign;note;\na@b.cc;S3\n")
     assert reading.cells[:2] == [["a@b.cc", "S1", "assign", "", ""], ["a@b.cc", "S2", "assign", "note", ""]]
-    assert reading.problems == [0, 0, Problem.CELLS]
+    assert reading.problems == [0, 0, Problem.CELL_COUNT]
 
 
 @pytest.mark.parametrize("last", ["Total;2;", "T1;63", "Total;;;;10,700.74"])

@@ -131,7 +131,7 @@ FILES = [
     Nasty(
         "a second table below",
         H + R + "\nsite,city\n7,Oslo\n",
-        ((2, "S1", "assign"), (4, "", "CELLS"), (5, "", "CELLS")),
+        ((2, "S1", "assign"), (4, "", "CELL_COUNT"), (5, "", "CELL_COUNT")),
     ),
     Nasty("Ctrl-Z at the end", H + R + "\x1a", ONE),
     Nasty("Ctrl-Z and padding", H + R + "\x1a\r\n\x1a\x1a\n", ONE),
@@ -150,14 +150,18 @@ FILES = [
         H + "a@b.cc,S1,assign,\na@b.cc,S2,assign,\n",
         ((2, "S1", "assign"), (3, "S2", "assign")),
     ),
-    Nasty("the first row has a cell more", H + "x,a@b.cc,S1,assign\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
+    Nasty(
+        "the first row has a cell more", H + "x,a@b.cc,S1,assign\n" + R, ((2, "", "CELL_COUNT"), (3, "S1", "assign"))
+    ),
     Nasty(
         "an unquoted comma in a name",
         "name," + H + "Smith, Joe,a@b.cc,S1,assign\n" + "Joe," + R,
-        ((2, "", "CELLS"), (3, "S1", "assign")),
+        ((2, "", "CELL_COUNT"), (3, "S1", "assign")),
     ),
-    Nasty("a short row", H + "a@b.cc,S1\n" + R, ((2, "", "CELLS"), (3, "S1", "assign"))),
-    Nasty("two physical lines for a record", H + "a@b.cc,\nS1,assign\n", ((2, "", "CELLS"), (3, "", "CELLS"))),
+    Nasty("a short row", H + "a@b.cc,S1\n" + R, ((2, "", "CELL_COUNT"), (3, "S1", "assign"))),
+    Nasty(
+        "two physical lines for a record", H + "a@b.cc,\nS1,assign\n", ((2, "", "CELL_COUNT"), (3, "", "CELL_COUNT"))
+    ),
     Nasty(
         "headers found twice",
         "E-Mail,Mail,Serial,Action\na@b.cc,d@e.ff,S1,add\n",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.load import Loaded, load
-from telemetron_batch.input.restored_cells import ListedRows, ReadList
+from telemetron_batch.input.restored_cells import OriginalReader, OriginalRows
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.run import pipeline
@@ -105,10 +105,12 @@ def saved(rows: Sequence[Sequence[str]]) -> bytes:
     return out.getvalue().encode()
 
 
-def fed(listed: Sequence[str], read: Sequence[str], read_list: ReadList | None = None) -> tuple[Loaded, pa.RecordBatch]:
+def fed(
+    listed: Sequence[str], read: Sequence[str], read_original_input: OriginalReader | None = None
+) -> tuple[Loaded, pa.RecordBatch]:
     """Return the rows read from an attention file whose list has the first identifiers and the file the second ones."""
     lines = pa.array([str(at) for at in range(2, 2 + len(listed))])
-    rows = ListedRows(lines, {"deviceIdentifier": pa.array(listed)})
+    rows = OriginalRows(lines, {"deviceIdentifier": pa.array(listed)})
     table = [HEADER, *([A, cell, "assign", "", "", line] for cell, line in zip(read, lines.to_pylist(), strict=True))]
     blocks = list[RowBlock]()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def fed(listed: Sequence[str], read: Sequence[str], read_list: ReadList | None =
             options,
             spool=path.parent,
             sink=blocks,
-            find_list=lambda _: read_list or (lambda: [rows]),
+            find_original_input=lambda _: read_original_input or (lambda: [rows]),
         )
     return loaded, blocks[0].keys
 
@@ -153,7 +155,7 @@ def test_one_warning_gives_the_number_of_cells_and_their_lines() -> None:
 
 def test_a_possible_date_is_invalid_with_advice() -> None:
     _, keys = fed(["1-2"], ["02. Jan"])
-    assert keys["problem"].to_pylist() == [Problem.DATED]
+    assert keys["problem"].to_pylist() == [Problem.TAKEN_FOR_DATE]
     assert keys["detail"][0].as_py() == (
         'deviceIdentifier "02. Jan" was "1-2" in the list, and a spreadsheet may have made a date or number of it; '
         "correct it in attention.xlsx (report RUN --xlsx writes it)"
@@ -254,11 +256,11 @@ def test_serials_are_restored_in_a_csv_saved_as_a_workbook(desk: Desk) -> None:
 
 
 def test_nothing_is_restored_if_reading_the_list_fails() -> None:
-    def listed() -> Iterator[ListedRows]:
-        yield ListedRows(pa.array(["2"]), {"deviceIdentifier": pa.array(["0012"])})
+    def listed() -> Iterator[OriginalRows]:
+        yield OriginalRows(pa.array(["2"]), {"deviceIdentifier": pa.array(["0012"])})
         raise JournalError("damaged", "look at it")
 
-    _, keys = fed(["0012"], ["12"], read_list=listed)
+    _, keys = fed(["0012"], ["12"], read_original_input=listed)
     assert keys["deviceIdentifier"].to_pylist() == ["12"]
 
 

@@ -14,7 +14,7 @@ import pytest
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.load import load
 from telemetron_batch.input.number_formats import GENERAL, CellKind, format_number
-from telemetron_batch.input.serials import LongNumbers
+from telemetron_batch.input.serials import RoundedSerialDetector
 from telemetron_batch.rows.rows import RowBlock
 from tests.support.sheets import book, device
 
@@ -52,7 +52,7 @@ def lists_of(serials: pa.Array, size: int) -> Iterator[pa.Array]:
 
 def rounded(serials: pa.Array) -> int:
     """Return how many serials of a file count as rounded."""
-    return int(np.count_nonzero(LongNumbers.of(serials).rounded(serials)))
+    return int(np.count_nonzero(RoundedSerialDetector.of(serials).rounded(serials)))
 
 
 def most_by_chance(lists: int) -> float:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile, damage_kind
+from telemetron_batch.input.serials import (
+    EndingInZeros,
+    LeadingZeroCheck,
+    RoundedSerialDetector,
+    SerialStatistics,
+    damage_kind,
+)
 
 DATES = [
     "12.03.2025",
@@ -31,7 +37,7 @@ DATES = [
 
 
 def strange(serials: list[str], others: list[str]) -> list[str]:
-    flags = SerialProfile(pa.array([*others, *serials])).unexpected_dates(pa.array(serials))
+    flags = SerialStatistics(pa.array([*others, *serials])).unexpected_dates(pa.array(serials))
     return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
 
 
@@ -69,9 +75,9 @@ def test_the_only_serial_of_a_file_is_not_unexpected() -> None:
 
 
 def test_the_example_has_the_most_frequent_shape_and_is_undamaged() -> None:
-    assert SerialProfile(pa.array(["X1Y", "", "SN-1", "SN-02", "Mar-12", "1.2E+5"])).example == "SN-1"
-    assert SerialProfile(pa.array(["", "#N/A"])).example == ""
-    assert SerialProfile(pa.array([], pa.string())).example == ""
+    assert SerialStatistics(pa.array(["X1Y", "", "SN-1", "SN-02", "Mar-12", "1.2E+5"])).example == "SN-1"
+    assert SerialStatistics(pa.array(["", "#N/A"])).example == ""
+    assert SerialStatistics(pa.array([], pa.string())).example == ""
 
 
 @pytest.mark.parametrize(
@@ -136,7 +142,7 @@ def as_excel_leaves(serial: str) -> str:
 
 
 def rounded(serials: list[str]) -> list[str]:
-    flags = LongNumbers.of(pa.array(serials)).rounded(pa.array(serials))
+    flags = RoundedSerialDetector.of(pa.array(serials)).rounded(pa.array(serials))
     return [serial for serial, flag in zip(serials, flags, strict=True) if flag]
 
 
@@ -177,13 +183,13 @@ def test_padded_and_short_numbers_and_texts_never_count_as_rounded(serial: str) 
 
 def test_the_first_reading_refuses_none_and_the_second_counts_none() -> None:
     serials = pa.array(["8944500102198310000", "8944500102198320000"])
-    first = LongNumbers()
+    first = RoundedSerialDetector()
     first.count(pa.array(["SN-1", "8944500102198310001"]))
     assert first.rounded_lengths() == frozenset()
     first.count(serials)
     assert not first.rounded(serials).any()
     assert first.rounded_lengths() == {19}
-    second = LongNumbers({19})
+    second = RoundedSerialDetector({19})
     second.count(serials)
     assert second.rounded(serials).all()
     assert second.rounded_lengths() == frozenset()

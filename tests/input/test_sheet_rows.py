@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from telemetron_batch.cli.commands import main
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import HiddenRows, InputFile, InputOptions, Problem
+from telemetron_batch.domain.model import HiddenRowsPolicy, InputFile, InputOptions, Problem
 from telemetron_batch.input import workbook
 from tests.input.test_workbook import read
 from tests.support.sheets import STRICT, book, device, packed, parts, row, sheet, text
@@ -68,12 +68,12 @@ def test_an_identifier_is_known_by_the_kind_of_its_cell(tmp_path: Path, cell: st
 def test_a_sheet_read_again_for_a_doubtful_serial_is_counted_once(tmp_path: Path) -> None:
     rows = [row(2, "a@b.cc", "8944500102198310000", "assign"), device(3, '<c s="1"><v>12</v></c>')]
     path = book(tmp_path / "a.xlsx", *rows, row(4, "a@b.cc", "S4", "assign", more=' hidden="1"'))
-    assert judged(path, hidden=HiddenRows.SKIP) == [
+    assert judged(path, hidden=HiddenRowsPolicy.SKIP) == [
         (2, "8944500102198310000", Problem.DAMAGED),
         (3, "00000012", Problem.NONE),
     ]
-    assert read(path, hidden=HiddenRows.SKIP)[0].hidden_rows == 1
-    assert "1 serial is shown with zeros in front" in warnings(path, hidden=HiddenRows.SKIP)
+    assert read(path, hidden=HiddenRowsPolicy.SKIP)[0].hidden_rows == 1
+    assert "1 serial is shown with zeros in front" in warnings(path, hidden=HiddenRowsPolicy.SKIP)
 
 
 def test_fill_down_takes_no_value_from_above_a_formula_without_a_value(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_hidden_rows_are_refused_by_default(tmp_path: Path) -> None:
 
 def test_hidden_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
-    file, keys, _ = read(path, hidden=HiddenRows.SKIP)
+    file, keys, _ = read(path, hidden=HiddenRowsPolicy.SKIP)
     assert [key["deviceIdentifier"] for key in keys] == ["S1", "S5"]
     assert (file.rows, file.hidden_rows) == (2, 3)
     assert file.warnings == ("3 hidden rows left out, first: 4",)
@@ -167,7 +167,7 @@ def test_hidden_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
 
 def test_hidden_rows_can_be_read(tmp_path: Path) -> None:
     path = book(tmp_path / "a.xlsx", *HIDDEN)
-    file, keys, _ = read(path, hidden=HiddenRows.READ)
+    file, keys, _ = read(path, hidden=HiddenRowsPolicy.READ)
     assert [key["deviceIdentifier"] for key in keys] == ["S1", "S2", "S3", "S4", "S5"]
     assert (file.rows, file.hidden_rows) == (5, 0)
 
@@ -323,6 +323,6 @@ def test_workbooks_of_other_libraries_are_read(
 
 
 def test_stored_options_of_earlier_versions_have_no_hidden_rows() -> None:
-    assert InputOptions().hidden is HiddenRows.REFUSE
+    assert InputOptions().hidden is HiddenRowsPolicy.REFUSE
     told = {"name": "a", "path": "a", "sha256": "", "rows": 1, "header": (), "header_line": 1}
     assert InputFile(**told, encoding="xlsx", delimiter="", columns={}).hidden_rows == 0  # type: ignore[arg-type]

@@ -95,4 +95,4 @@ def test_a_text_that_may_be_a_date(original: str, read: str) -> None:
 
 @pytest.mark.parametrize(("original", "read"), OTHER)
 def test_a_change_that_no_spreadsheet_makes_by_itself(original: str, read: str) -> None:
-    assert change_between(original, read) is Change.OTHER
+    assert change_between(original, read) is Change.NONE_OR_BY_PERSON

@@ -20,7 +20,7 @@ from telemetron_batch.input.action_words import ACTION_WORDS
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.normalize import normalize
-from telemetron_batch.input.serials import DATE, MONTHS, SerialProfile
+from telemetron_batch.input.serials import DATE, MONTHS, SerialStatistics
 from telemetron_batch.input.suspect_identifiers import reason_of
 from telemetron_batch.input.validation import KeyCells, looks_like_row, validate_keys
 from telemetron_batch.rows.rows import KEY_SCHEMA
@@ -198,7 +198,7 @@ def test_text_that_was_decoded_twice_is_invalid(cells: dict[str, str]) -> None:
 @pytest.mark.parametrize("space", ["\u00a0", "\u202f", "\u3000", "\u2009", "\u205f"])
 def test_white_space_inside_an_identifier_that_is_no_blank_is_never_sent(space: str) -> None:
     row = judged(device=f"SN{space}1", options=InputOptions(allow_suspect=True))
-    assert row["problem"] == Problem.SIGNS
+    assert row["problem"] == Problem.MISPLACED_CHARACTERS
     assert "white space other than a blank inside" in str(row["detail"])
 
 
@@ -239,7 +239,7 @@ def judged_among(devices: list[str], options: InputOptions = PLAIN) -> list[int]
 )
 def test_characters_that_do_not_belong_in_an_identifier_are_invalid_unless_allowed(device: str, reason: str) -> None:
     others = ["SN-2", "1234567", "1234568", "SN-3"]
-    assert judged_among([device, *others]) == [Problem.SIGNS, 0, 0, 0, 0]
+    assert judged_among([device, *others]) == [Problem.MISPLACED_CHARACTERS, 0, 0, 0, 0]
     assert judged_among([device, *others], InputOptions(allow_suspect=True)) == [0] * 5
     assert reason in str(reason_of(normalize(pa.array([device]))[0].as_py()))
 
@@ -257,7 +257,7 @@ def test_characters_that_do_not_belong_in_an_identifier_are_invalid_unless_allow
 )
 def test_characters_that_an_identifier_may_have_are_sent(devices: list[str]) -> None:
     problems = judged_among(devices)
-    assert problems == [Problem.SIGNS if device == "SN#12A" else 0 for device in devices]
+    assert problems == [Problem.MISPLACED_CHARACTERS if device == "SN#12A" else 0 for device in devices]
 
 
 @pytest.mark.parametrize(
@@ -265,13 +265,13 @@ def test_characters_that_an_identifier_may_have_are_sent(devices: list[str]) -> 
     ["SR1; SR2", "SR1,SR2,SR3", "SR3 SR4", "SR5/SR6", "SR1|SR2", "SR1+SR2", "SR1;", "SR1/SR2/", "1234567, 1234568"],
 )
 def test_several_identifiers_in_a_cell_are_invalid(cell: str) -> None:
-    expected = 0 if cell == "SR1;" else Problem.SEVERAL
+    expected = 0 if cell == "SR1;" else Problem.SEVERAL_IDENTIFIERS
     assert judged_among([cell, "SR7", "SR8", "SR9"])[0] == expected
     assert judged_among([cell, "SR7"], InputOptions(allow_suspect=True)) == [0, 0]
 
 
 def test_several_identifiers_are_invalid_also_if_every_cell_has_several() -> None:
-    assert judged_among(["SR1; SR2", "SR3 SR4", "SR5/SR6"]) == [Problem.SEVERAL] * 3
+    assert judged_among(["SR1; SR2", "SR3 SR4", "SR5/SR6"]) == [Problem.SEVERAL_IDENTIFIERS] * 3
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_a_device_type_comes_from_the_cell_else_from_the_option() -> None:
 def test_the_most_important_problem_is_reported() -> None:
     wrong = {"email": "nobody", "device": "=1", "action": "x", "device_type": ""}
     order = [
-        (Problem.CELLS, {"faults": {0: "2 cells"}, "device": ""}),
+        (Problem.CELL_COUNT, {"faults": {0: "2 cells"}, "device": ""}),
         (Problem.EMPTY_KEY, {"device": "", "email": "é"}),
         (Problem.ENCODING, {"device": "é\x01"}),
         (Problem.CONTROL, {"device": "\x01" + "x" * 300, "guessed": False}),
@@ -485,10 +485,10 @@ def test_the_message_about_a_date_shows_another_serial() -> None:
 
 
 def test_a_given_profile_replaces_that_of_the_block() -> None:
-    dates = SerialProfile(pa.array(["11.03.2025", "12.03.2025"]))
+    dates = SerialStatistics(pa.array(["11.03.2025", "12.03.2025"]))
     cells = KeyCells(np.arange(2), pa.array(["a@b.cc"] * 2), pa.array(["SN-1", "12.03.2025"]), None, None, {})
     assert validate_keys(cells, PLAIN, encoding_guessed=False)["problem"].to_pylist() == [0, Problem.DAMAGED]
-    assert validate_keys(cells, PLAIN, encoding_guessed=False, profile=dates)["problem"].to_pylist() == [0, 0]
+    assert validate_keys(cells, PLAIN, encoding_guessed=False, serial_statistics=dates)["problem"].to_pylist() == [0, 0]
 
 
 def test_a_cell_is_shortened_and_made_visible_in_messages() -> None:

@@ -32,10 +32,10 @@ from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
-from telemetron_batch.journal.schema import APPLICATION_ID, SCHEMA_VERSION, AttemptEnd, AttemptEnding
+from telemetron_batch.journal.schema import APPLICATION_ID, SCHEMA_VERSION, AttemptEnd, EndState
 from telemetron_batch.rows.rows import KEY_SCHEMA, RowBlock
 
-ANSWERED = AttemptEnd(AttemptEnding.ANSWERED, "answered", 200)
+ANSWERED = AttemptEnd(EndState.ANSWERED, "answered", 200)
 
 
 def block(file: int, *lines: int) -> RowBlock:
@@ -91,7 +91,7 @@ def test_a_published_journal_has_the_input_and_the_facts(journal: Journal) -> No
     assert [*journal.blocks()] == [*BLOCKS]
     assert [*journal.blocks(backwards=True)] == [*reversed(BLOCKS)]
     assert [*journal.key_columns()] == [(one.file, one.keys) for one in BLOCKS]
-    assert (journal.meta("rows"), journal.meta("nothing"), journal.meta("nothing", 7)) == (4, None, 7)
+    assert (journal.fact("rows"), journal.fact("nothing"), journal.fact("nothing", 7)) == (4, None, 7)
 
 
 def test_only_the_requested_cells_are_decoded(journal: Journal) -> None:
@@ -263,9 +263,9 @@ def test_an_attempt_is_recorded_before_its_end(journal: Journal) -> None:
     assert (attempt.ending, attempt.verdict, attempt.text) == (None, None, "")
 
 
-@pytest.mark.parametrize(("ending", "may_have_acted"), [(one, one is AttemptEnding.UNCLEAR) for one in AttemptEnding])
+@pytest.mark.parametrize(("ending", "may_have_acted"), [(one, one is EndState.UNCLEAR) for one in EndState])
 def test_the_ending_of_an_attempt_tells_whether_it_may_have_acted(
-    ending: AttemptEnding, may_have_acted: bool, journal: Journal
+    ending: EndState, may_have_acted: bool, journal: Journal
 ) -> None:
     number = run(journal.record_start(3, None, 11.5))
     why = "" if ending == "answered" else "why"
@@ -294,8 +294,8 @@ def test_attempts_have_counts_and_times(journal: Journal) -> None:
 
     async def main() -> None:
         endings = [
-            AttemptEnd(AttemptEnding.REFUSED, "throttled", 429),
-            AttemptEnd(AttemptEnding.UNCLEAR, "throttled", 503),
+            AttemptEnd(EndState.REFUSED, "throttled", 429),
+            AttemptEnd(EndState.UNCLEAR, "throttled", 503),
             ANSWERED,
         ]
         for at, ending in enumerate(endings):
@@ -341,14 +341,14 @@ def test_answers_are_read_unchanged_in_the_order_of_recording(
     tmp_path_factory: pytest.TempPathFactory, answers: list[tuple[int, Answer]]
 ) -> None:
     journal = Journal(made(tmp_path_factory.mktemp("run") / "journal.sqlite3"))
-    settlements = [RecordedAnswer(call, answer, by_attempt=False) for call, answer in answers]
+    recorded_answers = [RecordedAnswer(call, answer, came_from_attempt=False) for call, answer in answers]
 
     async def main() -> None:
-        for settlement in settlements:
+        for settlement in recorded_answers:
             await journal.record_results(settlement)
 
     run(main())
-    assert [*journal.settlements()] == settlements
+    assert [*journal.recorded_answers()] == recorded_answers
     assert told_at_once(journal) == answers
     settled, results = journal.settled_of(9), [(call, one) for call, told in answers for one in told.results.values()]
     assert settled.devices.tolist() == [sum(of == call for of, _ in results) for call in range(1, 10)]
@@ -378,16 +378,16 @@ def answer(*positions: int) -> Answer:
 def test_an_answer_is_recorded_with_the_attempt_that_brought_it(journal: Journal) -> None:
     async def main() -> None:
         number = await journal.record_start(3, None, 1.0)
-        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0, 2), by_attempt=True))
-        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(1), by_attempt=False))
-        await journal.record_results(RecordedAnswer(4, answer(5), by_attempt=False))
+        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0, 2), came_from_attempt=True))
+        await journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(1), came_from_attempt=False))
+        await journal.record_results(RecordedAnswer(4, answer(5), came_from_attempt=False))
 
     run(main())
     assert journal.settled_positions(3) == [(1, (0, 2)), (None, (1,))]
     assert journal.settled_positions(9) == []
-    settled = [(settlement.call, len(settlement.answer.results)) for settlement in journal.settlements()]
+    settled = [(settlement.call, len(settlement.answer.results)) for settlement in journal.recorded_answers()]
     assert settled == [(3, 2), (3, 1), (4, 1)]
-    assert [settlement.by_attempt for settlement in journal.settlements()] == [True, False, False]
+    assert [settlement.came_from_attempt for settlement in journal.recorded_answers()] == [True, False, False]
 
 
 def test_an_ending_and_its_results_are_recorded_atomically(journal: Journal, path: Path) -> None:
@@ -395,16 +395,16 @@ def test_an_ending_and_its_results_are_recorded_atomically(journal: Journal, pat
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError, match="disk full"):
-        run(journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0), by_attempt=True)))
+        run(journal.record_end(number, ANSWERED, 2.0, RecordedAnswer(3, answer(0), came_from_attempt=True)))
     assert journal.attempts_of(3)[0].ending is None
-    assert [*journal.settlements()] == []
+    assert [*journal.recorded_answers()] == []
 
 
 def test_after_a_failed_write_no_attempt_can_be_sent(journal: Journal, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(DiskError):
-        run(journal.record_results(RecordedAnswer(3, answer(0), by_attempt=False)))
+        run(journal.record_results(RecordedAnswer(3, answer(0), came_from_attempt=False)))
     with pytest.raises(DiskError, match="disk full"):
         run(journal.record_start(4, None, 1.0))
     assert journal.attempts_of(4) == []
@@ -425,10 +425,10 @@ def test_events_are_kept_in_order_without_waiting(path: Path) -> None:
 
 def test_a_fact_replaces_the_older_one_with_or_without_a_writer(journal: Journal) -> None:
     journal.set_facts(state="running", rows=5)
-    assert (journal.meta("state"), journal.meta("rows")) == ("running", 5)
+    assert (journal.fact("state"), journal.fact("rows")) == ("running", 5)
     journal.record_event(1.0, "x", "starts the writer")
     journal.set_facts(state="ended")
-    assert journal.meta("state") == "ended"
+    assert journal.fact("state") == "ended"
 
 
 def test_a_fact_that_cannot_be_written_is_a_disk_error(journal: Journal, path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_writing_process_removes_the_reserve_of_a_killed_process(path: Path) -
 def test_the_final_facts_are_written_after_the_reserve_is_freed(
     path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), came_from_attempt=False)))
     there: list[bool] = []
     monkeypatch.setattr(Journal, "set_facts", lambda *_, **__: there.append(path.with_name("reserve").exists()))
     journal.conclude(summary={})
@@ -463,10 +463,10 @@ def test_the_final_facts_are_written_after_the_reserve_is_freed(
 
 
 def test_a_reader_leaves_log_and_reserve_of_an_active_run(path: Path, journal: Journal) -> None:
-    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), by_attempt=False)))
+    run(journal.record_results(RecordedAnswer(1, Answer({0: DeviceResult(Outcome.HELD)}), came_from_attempt=False)))
     log = path.with_name(path.name + "-wal").stat().st_size
     with closing(Journal(path)) as reader:
-        assert len([*reader.settlements()]) == 1
+        assert len([*reader.recorded_answers()]) == 1
     assert "reserve" in names(path.parent)
     assert path.with_name(path.name + "-wal").stat().st_size == log > 0
 
@@ -494,11 +494,11 @@ def journal_of(folder: Path, first_call: int) -> Path:
 
     async def fill(journal: Journal) -> None:
         number = await journal.record_start(first_call, (0,), 10.0)
-        done = RecordedAnswer(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), by_attempt=True)
+        done = RecordedAnswer(first_call, Answer({0: DeviceResult(Outcome.ASSIGNED)}), came_from_attempt=True)
         await journal.record_end(number, ANSWERED, 11.0, done)
         await journal.record_start(first_call + 1, None, 12.0 - first_call)
         held = Answer({0: DeviceResult(Outcome.HELD)})
-        await journal.record_results(RecordedAnswer(first_call + 2, held, by_attempt=False))
+        await journal.record_results(RecordedAnswer(first_call + 2, held, came_from_attempt=False))
         await journal.record_holdings(f"{first_call}@x.com", ["SN-1"])
 
     with closing(Journal(path)) as journal:
@@ -521,7 +521,7 @@ def test_journals_of_different_calls_are_imported_into_one(tmp_path: Path, journ
             assert (attempt.ending, attempt.positions) == ("answered", (0,))
             assert journal.settled_positions(first) == [(attempt.number, (0,))]
             assert [one.ending for one in journal.attempts_of(first + 1)] == [None]
-        assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
+        assert [one.call for one in journal.recorded_answers()] == [1, 3, 4, 6]
         assert [one.call for _, one in journal.results_without_attempt()] == [3, 6]
         assert journal.attempt_totals() == (4, 0, 2)
         assert dict(journal.all_holdings()) == {"1@x.com": {"SN-1"}, "4@x.com": {"SN-1"}}
@@ -535,13 +535,13 @@ def test_journals_are_imported_completely_or_not_at_all(tmp_path: Path, journal:
     parts[1].write_bytes(parts[1].read_bytes()[:4096] + bytes(parts[1].stat().st_size - 4096))
     with pytest.raises(JournalError):
         gathered(journal, [parts[0], parts[1]])
-    assert [one.call for one in journal.settlements()] == [1, 3, 4, 6]
+    assert [one.call for one in journal.recorded_answers()] == [1, 3, 4, 6]
 
 
 def test_a_deleted_result_leaves_no_trace(tmp_path: Path, journal: Journal) -> None:
     gathered(journal, [journal_of(tmp_path, 1)])
     journal.delete_results([number for number, _ in journal.results_without_attempt()])
-    assert [one.call for one in journal.settlements()] == [1]
+    assert [one.call for one in journal.recorded_answers()] == [1]
 
 
 # Migrations
@@ -584,7 +584,7 @@ def test_a_read_only_journal_is_read_unchanged(path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("os.access", lambda *_: False)
     with closing(Journal(path)) as journal:
         assert [*journal.blocks()] == [*BLOCKS]
-        assert journal.meta("state") == "cut off"
+        assert journal.fact("state") == "cut off"
     assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
 
 

@@ -23,7 +23,7 @@ from telemetron_batch.journal import connection as opening
 from telemetron_batch.journal.connection import migrate
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, AttemptEnding
+from telemetron_batch.journal.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, EndState
 from telemetron_batch.planning.delta import RowDeltaState, decode_column
 from telemetron_batch.sending.call_executor import PersistentServerError
 from telemetron_batch.sending.call_state import ANSWERED
@@ -210,7 +210,7 @@ def test_every_outcome_has_a_fixture() -> None:
 
 
 def test_every_ending_of_an_attempt_has_a_fixture() -> None:
-    require_all([*AttemptEnding, None], stored_in("SELECT ending FROM attempts"))
+    require_all([*EndState, None], stored_in("SELECT ending FROM attempts"))
 
 
 def test_every_verdict_has_a_fixture() -> None:
@@ -234,7 +234,9 @@ def test_every_open_question_of_a_result_has_a_fixture() -> None:
     found = set[int]()
     for path in current_journals():
         with closing(Journal(path)) as journal:
-            found |= {int(one.open_question) for each in journal.settlements() for one in each.answer.results.values()}
+            found |= {
+                int(one.open_question) for each in journal.recorded_answers() for one in each.answer.results.values()
+            }
     require_all(OpenQuestion, found)
 
 

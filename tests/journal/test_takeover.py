@@ -33,7 +33,7 @@ def test_the_copy_contains_all_commits_including_the_log(path: Path) -> None:
     journal.set_facts(count=7)
     replace_with_copy(path)
     with closing(Journal(path)) as again:
-        assert again.meta("count") == 7
+        assert again.fact("count") == 7
     assert not [*path.parent.glob("*.apart*")]
 
 
@@ -46,7 +46,7 @@ def test_late_writes_of_a_former_owner_are_not_visible(path: Path) -> None:
         former.set_facts(count=3, more="x" * 100_000)
         newer.set_facts(also=1)
     with closing(Journal(path)) as again:
-        assert (again.meta("count"), again.meta("also"), again.meta("more")) == (2, 1, None)
+        assert (again.fact("count"), again.fact("also"), again.fact("more")) == (2, 1, None)
 
 
 @pytest.mark.parametrize("killed_at", ["replace", "unlink"])
@@ -72,7 +72,7 @@ def test_after_a_kill_the_replacement_can_be_repeated(
             replace_with_copy(path)
     replace_with_copy(path)
     with closing(Journal(path)) as again:
-        assert again.meta("count") == 7
+        assert again.fact("count") == 7
 
 
 def test_a_journal_that_is_being_written_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +102,8 @@ def test_without_room_for_a_copy_nothing_is_changed(path: Path, monkeypatch: pyt
 def test_a_fact_can_be_read_without_changing_the_journal(path: Path) -> None:
     before = {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()}
     with closing(ImmutableJournal(path)) as journal:
-        assert journal.meta("runId") == "r1"
-        assert journal.meta("nothing") is None
+        assert journal.fact("runId") == "r1"
+        assert journal.fact("nothing") is None
     assert {one.name: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before
 
 
@@ -116,7 +116,7 @@ def test_a_lost_journal_is_not_written_to(path: Path) -> None:
         journal.set_facts(count=1)
     journal.close()
     with closing(Journal(path)) as again:
-        assert again.meta("count") == 0
+        assert again.fact("count") == 0
 
 
 LOSE = """

@@ -55,7 +55,7 @@ def content(journal: Journal) -> list[Any]:
     """Return all records about what was sent."""
     calls = range(1, CALLS + 1)
     attempts = [journal.attempts_of(call) for call in calls]
-    return [attempts, [*journal.settlements()], journal.meta("count"), [*journal.all_holdings()]]
+    return [attempts, [*journal.recorded_answers()], journal.fact("count"), [*journal.all_holdings()]]
 
 
 def seen_in(journal: Path) -> tuple[list[Any], int]:
@@ -96,7 +96,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
             keep()
             if call % 4 == 0:
                 held = Answer({0: DeviceResult(Outcome.HELD)})
-                await journal.record_results(RecordedAnswer(call, held, by_attempt=False))
+                await journal.record_results(RecordedAnswer(call, held, came_from_attempt=False))
                 keep()
             if call % 5 == 0:
                 journal.delete_results([number for number, _ in journal.results_without_attempt()])
@@ -332,7 +332,7 @@ def test_rows_that_may_have_been_sent_without_a_record_are_unconfirmed() -> None
         return books
 
     def outcomes(*unsure: Outcome) -> list[str]:
-        closed = books().close("lost", unsure=unsure)
+        closed = books().close("lost", unproven_outcomes=unsure)
         return [OUTCOMES[code] for code in closed.outcome.tolist()]
 
     assert outcomes() == ["held", "failed", "notSent"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from telemetron_batch.domain.errors import DiskError
-from telemetron_batch.journal.writer import Row, Write, Writer
+from telemetron_batch.journal.writer import StatementValues, Write, Writer
 
 
 def connected(path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
@@ -121,9 +121,12 @@ def test_queued_rows_never_pass_another_write(path: Path) -> None:
     async def main() -> None:
         writer, blocked = Writer(lambda: connected(path)), Blocked()
         writer.enqueue(blocked)
-        first = [writer.submit((Row(SAID, (number,)), Row(SAID, lambda: (100,)))) for number in range(10)]
+        first = [
+            writer.submit((StatementValues(SAID, (number,)), StatementValues(SAID, lambda: (100,))))
+            for number in range(10)
+        ]
         between = writer.submit(say(-1))
-        last = [writer.submit((Row(SAID, (number,)),)) for number in range(100)]
+        last = [writer.submit((StatementValues(SAID, (number,)),)) for number in range(100)]
         blocked.go_on.set()
         assert set(await asyncio.gather(*first, between, *last)) == {None}
         writer.close()
@@ -136,7 +139,10 @@ def test_a_row_that_cannot_be_made_fails_its_whole_commit(path: Path) -> None:
     async def main() -> list[object]:
         writer, blocked = Writer(lambda: connected(path)), Blocked()
         writer.enqueue(blocked)
-        waiters = [writer.submit((Row(SAID, (1,)),)), writer.submit((Row(SAID, lambda: (1 // 0,)),))]
+        waiters = [
+            writer.submit((StatementValues(SAID, (1,)),)),
+            writer.submit((StatementValues(SAID, lambda: (1 // 0,)),)),
+        ]
         blocked.go_on.set()
         outcomes = await asyncio.gather(*waiters, return_exceptions=True)
         writer.close()

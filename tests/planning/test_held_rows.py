@@ -27,7 +27,7 @@ from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.rows.rows import RowsBuilder
-from telemetron_batch.rows.spellings import forms_of, respelt
+from telemetron_batch.rows.spellings import find_variants, forms_of
 from telemetron_batch.run import pipeline
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.storage.spill import Scratch, SpillLimits
@@ -52,7 +52,7 @@ ROW = st.tuples(
     st.sampled_from([A, B, C]),
     st.sampled_from([*MACS, *DASHES, "sn-1", "SN-2"]),
     st.sampled_from(["assign", "assign", "unassign", "retire"]),
-    st.sampled_from([*[""] * 6, "EMAIL", "CELLS", "TRAILER"]),
+    st.sampled_from([*[""] * 6, "EMAIL", "CELL_COUNT", "TRAILER"]),
 ).map(lambda row: (*row[:3], row[3] or "ACTION") if row[2] == "retire" else row)
 FILE = st.lists(ROW, max_size=25)
 
@@ -85,7 +85,7 @@ def reasons_by_the_rule(file: Sequence[Row]) -> dict[int, HoldReason]:
             continue
         alike = [row for row in file if spelling_of(row[1]) == spelling_of(device)]
         may_unassign = [row for row in alike if row[3] not in ("", "TRAILER")]
-        if any(row[2] != "assign" or row[3] == "CELLS" for row in may_unassign):
+        if any(row[2] != "assign" or row[3] == "CELL_COUNT" for row in may_unassign):
             found[at] = INVALID
         elif any(row[0] != customer and row[1] != device for row in alike if row[2:] == ("unassign", "")):
             found[at] = SPELLING
@@ -103,8 +103,8 @@ def reasons_by_the_rule(file: Sequence[Row]) -> dict[int, HoldReason]:
         ("", SN, "unassign", "EMPTY_KEY"),
         (A, SN, "", "EMPTY_KEY"),
         (A, SN, "retire", "EMAIL"),
-        (A, SN, "unassign", "CELLS"),
-        (A, SN, "assign", "CELLS"),
+        (A, SN, "unassign", "CELL_COUNT"),
+        (A, SN, "assign", "CELL_COUNT"),
     ],
 )
 def test_an_assign_is_held_whose_device_an_invalid_row_may_take_away(invalid: Row) -> None:
@@ -141,7 +141,7 @@ def test_a_repeated_assign_is_a_duplicate_of_the_one_that_is_held() -> None:
 
 def test_nothing_is_held_with_no_hold() -> None:
     plan = planned([(A, SN, "retire", "ACTION"), ASSIGN, (A, MACS[0], "unassign"), (B, MACS[1], "assign")])
-    assert (held_rows(plan), plan.sent_count, plan.respellings.count) == ({}, 3, 1)
+    assert (held_rows(plan), plan.sent_count, plan.spelling_variants.count) == ({}, 3, 1)
 
 
 @pytest.mark.parametrize("line", [f"{A},x,{SN},unassign", f"{A},{SN}", f"{SN},unassign", f"{A},, {SN} ,unassign,x"])
@@ -167,7 +167,7 @@ def test_an_invisible_character_in_an_invalid_identifier_is_ignored(tmp_path: Pa
 
 def test_a_journal_of_an_earlier_version_has_no_such_cells() -> None:
     builder = RowsBuilder()
-    builder.add(0, keys_of([(A, SN, "unassign", "CELLS"), ASSIGN]).drop_columns(["possibleIdentifiers"]))
+    builder.add(0, keys_of([(A, SN, "unassign", "CELL_COUNT"), ASSIGN]).drop_columns(["possibleIdentifiers"]))
     assert held_rows(plan_calls(builder.rows(), PlanOptions())) == {}
 
 
@@ -193,7 +193,7 @@ def test_a_transfer_across_spellings_is_held(spellings: tuple[str, ...]) -> None
 @pytest.mark.parametrize("others", [("SN-1", "sn-1"), ("SN-1", "SN1"), ("AABBCCDDEEG1", "aabbccddeeg1")])
 def test_plain_identifiers_that_differ_are_different_devices(others: tuple[str, str]) -> None:
     plan = planned([(A, others[0], "unassign"), (B, others[1], "assign")], hold=True)
-    assert (held_rows(plan), plan.respellings.count, plan.sent_count) == ({}, 0, 2)
+    assert (held_rows(plan), plan.spelling_variants.count, plan.sent_count) == ({}, 0, 2)
 
 
 def test_a_customer_may_change_the_spelling_of_their_own_device() -> None:
@@ -202,12 +202,12 @@ def test_a_customer_may_change_the_spelling_of_their_own_device() -> None:
 
 def test_an_invalid_row_holds_its_device_in_any_spelling() -> None:
     assert held_in((A, MACS[0], "retire", "ACTION"), (B, MACS[2], "assign")) == {1: (INVALID, 0)}
-    assert held_in((A, MACS[0], "unassign", "CELLS"), (B, MACS[2], "assign")) == {1: (INVALID, 0)}
+    assert held_in((A, MACS[0], "unassign", "CELL_COUNT"), (B, MACS[2], "assign")) == {1: (INVALID, 0)}
 
 
 def test_spellings_are_reported_with_their_first_rows_also_without_a_transfer() -> None:
     rows = [(A, device, "assign") for device in (SN, *MACS, MACS[0], *DASHES)]
-    first, second = planned(rows).respellings.first
+    first, second = planned(rows).spelling_variants.first
     assert (first.is_mac, first.rows, first.spellings) == (False, (0, 8, 9, 10, 11, 12), 6)
     assert (second.is_mac, second.rows, second.spellings) == (True, (1, 2, 3, 4, 5), 5)
 
@@ -220,7 +220,7 @@ TEXTS = st.lists(TEXT | st.text("aAbBgG019:-. \u2013\u00e4\u200b", max_size=17),
 
 @given(TEXTS)
 def test_texts_are_compared_as_plain_python_would(texts: list[str]) -> None:
-    found = respelt(pa.array(texts, pa.string()))
+    found = find_variants(pa.array(texts, pa.string()))
     spelling = dict(zip(found.places.tolist(), found.spelling.to_pylist(), strict=True))
     assert [spelling.get(at, text) for at, text in enumerate(texts)] == [*map(spelling_of, texts)]
     is_mac = {at for at, text in enumerate(texts) if MAC_ADDRESS.fullmatch(spelling_of(text))}
@@ -230,7 +230,7 @@ def test_texts_are_compared_as_plain_python_would(texts: list[str]) -> None:
 @given(TEXTS, st.integers(0, 3))
 def test_the_preselection_misses_no_identifier_in_several_spellings(texts: list[str], skipped: int) -> None:
     column = pa.array(texts, pa.string()).slice(min(skipped, len(texts)))
-    found = respelt(column)
+    found = find_variants(column)
     spelt = {*zip(found.spelling.to_pylist(), column.take(pa.array(found.places)).to_pylist(), strict=True)}
     spelt |= {(text, text) for at, text in enumerate(column.to_pylist()) if at not in found.places}
     if len({spelling for spelling, _ in spelt}) < len(spelt):
@@ -282,7 +282,7 @@ def test_the_number_of_partitions_does_not_change_the_held_rows(tmp_path: Path, 
     with Scratch(tmp_path / "scratch", SpillLimits(memory=0, parts=parts)) as scratch:
         spread = planned(file[:7], file[7:], hold=True, scratch=scratch)
         assert held_rows(spread) == held_rows(whole)
-        assert (spread.respellings, spread.fingerprint()) == (whole.respellings, whole.fingerprint())
+        assert (spread.spelling_variants, spread.fingerprint()) == (whole.spelling_variants, whole.fingerprint())
 
 
 @given(FILE, st.data())
@@ -372,9 +372,9 @@ def digested(*files: Sequence[Row], hold: bool = True) -> Any:
 def test_the_plan_counts_what_is_held_and_names_the_lines_of_the_invalid_rows() -> None:
     told = digested([(A, SN, "retire", "ACTION"), ASSIGN, (C, SN, "assign"), ASSIGN])
     assert (told.held_by_invalid, told.as_json()["heldByInvalid"]) == (2, 2)
-    assert told.held == ["2 assigns are held: an invalid row may take the device away (line 2)"]
+    assert told.held_sentences == ["2 assigns are held: an invalid row may take the device away (line 2)"]
     assert told.devices + told.duplicates + told.invalid + told.held_by_invalid == told.rows
-    assert digested([ASSIGN]).held == []
+    assert digested([ASSIGN]).held_sentences == []
 
 
 def test_the_plan_warns_of_spellings_with_their_lines() -> None:
@@ -383,7 +383,7 @@ def test_the_plan_warns_of_spellings_with_their_lines() -> None:
     assert told.as_json()["warnings"] == told.warnings
     transfer = digested([(A, SN, "unassign")], [(B, "SN-9", "assign"), (B, DASHES[1], "assign")])
     assert transfer.warnings == ["one identifier in 2 spellings (line 2 of 0.csv; line 3 of 1.csv)"]
-    assert transfer.held == ["1 assign is held: the device is unassigned in another spelling"]
+    assert transfer.held_sentences == ["1 assign is held: the device is unassigned in another spelling"]
 
 
 def test_of_very_many_spellings_the_first_are_named() -> None:
@@ -394,7 +394,9 @@ def test_of_very_many_spellings_the_first_are_named() -> None:
     rows = [(A, f"SN-{at}", "retire", "ACTION") for at in range(40)]
     rows = [row for row in rows for _ in range(2)]
     many = digested([*rows, *((B, f"SN-{at}", "assign") for at in range(40))])
-    assert many.held == ["40 assigns are held: an invalid row may take the device away (lines 2, 4, 6, 8, 10, ...)"]
+    assert many.held_sentences == [
+        "40 assigns are held: an invalid row may take the device away (lines 2, 4, 6, 8, 10, ...)"
+    ]
 
 
 # Whole runs
@@ -450,7 +452,7 @@ def test_a_run_of_an_earlier_version_is_resumed_without_such_holds(desk: Desk) -
     stopped = desk.run(TRANSFERS, no_hold=True)
     assert stopped.outcomes[1] == "notSent"
     with closing(Journal(stopped.folder / JOURNAL_NAME)) as journal:
-        journal.set_facts(shape={**journal.meta("shape"), "no_hold": False}, holdsByInput=None)
+        journal.set_facts(shape={**journal.fact("shape"), "no_hold": False}, holdsByInput=None)
     desk.server.script = lambda _: None
     assert desk.run(TRANSFERS).outcomes == ["invalid", "assigned", "invalid", "assigned", "duplicate"]
 

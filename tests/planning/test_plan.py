@@ -100,11 +100,13 @@ def test_a_call_asks_for_just_what_its_rows_say(file: list[Row], chunk: int) -> 
     plan, customers = planned(file, chunk_size=chunk), {}
     for number in range(1, plan.calls + 1):
         call = plan.call(number)
-        assert customers.get(call.customer, plan.customer_id_of_call(number)) == plan.customer_id_of_call(number)
+        assert customers.get(call.customer, plan.customer_number_of_call(number)) == plan.customer_number_of_call(
+            number
+        )
         asked = [(call.customer, device, call.action) for device in call.devices]
         assert asked == [file[row][:3] for row in plan.rows_of(number)]
         assert call.number == number
-        customers[call.customer] = plan.customer_id_of_call(number)
+        customers[call.customer] = plan.customer_number_of_call(number)
         assert len(set(call.devices)) == len(call.devices) <= chunk
     assert sorted(customers.values()) == [*range(len(customers))]
 
@@ -378,7 +380,7 @@ def assert_bulk_queries_match_single_queries(plan: Plan) -> None:
     asked = [(call, place) for call in range(plan.calls, 0, -1) for place in range(plan.size_of(call))]
     calls, places = np.array(asked, np.int64).reshape(-1, 2).T
     assert plan.rows_at(calls, places).tolist() == [plan.rows_of(call)[place] for call, place in asked]
-    assert plan.customer_ids_of_calls(calls).tolist() == [plan.customer_id_of_call(call) for call, _ in asked]
+    assert plan.customer_numbers_of_calls(calls).tolist() == [plan.customer_number_of_call(call) for call, _ in asked]
 
 
 @given(FILE | TYPED, CHUNK, st.integers(1, 5), st.booleans())

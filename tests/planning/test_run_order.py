@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.planning.run_order import (
-    KeyColumns,
+    KeyBatches,
     RowLocation,
     RunOrder,
     find_opposite_action,
@@ -25,10 +25,10 @@ def night(run_id: str, as_of: int | None = None, written: float | None = None) -
     return RunOrder(run_id, None if as_of is None else DAYS[as_of - 1], written)
 
 
-def input_of(*files: Sequence[Row]) -> Callable[[], KeyColumns]:
+def input_of(*files: Sequence[Row]) -> Callable[[], KeyBatches]:
     """Yield the key columns of files, in blocks of two rows."""
 
-    def blocks() -> KeyColumns:
+    def blocks() -> KeyBatches:
         for file, rows in enumerate(files):
             for first in range(0, len(rows), 2):
                 yield file, keys_of(rows[first : first + 2], first + 2)

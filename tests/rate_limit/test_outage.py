@@ -50,62 +50,62 @@ def test_down_counts_from_the_first_failure_after_the_last_answer():
 
 def test_while_up_every_call_may_leave():
     detector = OutageDetector()
-    assert [detector.take(call, 0.0, 0.5) for call in range(5)] == [0] * 5
+    assert [detector.wait_before_attempt(call, 0.0, 0.5) for call in range(5)] == [0] * 5
 
 
 def test_while_down_one_probe_leaves_and_the_others_ask_again():
     detector = down_at(0.0)
-    assert detector.take(1, 0.0, 0.0) == 1
-    assert detector.take(1, 1.0, 0.0) == 0
-    assert detector.take(2, 1.0, 0.0) > 0
-    assert detector.take(1, 1.0, 0.0) == 0, "the probe itself may ask again"
+    assert detector.wait_before_attempt(1, 0.0, 0.0) == 1
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == 0
+    assert detector.wait_before_attempt(2, 1.0, 0.0) > 0
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == 0, "the probe itself may ask again"
 
 
 def test_probes_become_rarer_until_there_is_one_a_minute():
     detector, now, pauses = down_at(0.0), 1.0, []
     for _ in range(9):
-        assert detector.take(7, now, 0.0) == 0
+        assert detector.wait_before_attempt(7, now, 0.0) == 0
         detector.failed(7, now)
-        pauses.append(detector.take(7, now, 0.0))
+        pauses.append(detector.wait_before_attempt(7, now, 0.0))
         now += pauses[-1]
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
 def test_a_late_failure_of_an_attempt_that_left_before_does_not_end_the_probe():
     detector = down_at(0.0)
-    assert detector.take(1, 1.0, 0.0) == 0
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == 0
     detector.failed(2, 1.5)
-    assert detector.take(3, 2.0, 0.0) > 0
+    assert detector.wait_before_attempt(3, 2.0, 0.0) > 0
 
 
 def test_an_answer_to_anybody_ends_the_outage_and_forgets_it():
     detector = down_at(0.0)
-    assert detector.take(1, 1.0, 0.0) == 0
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == 0
     detector.answered(2, 1.5)
     assert not detector.is_down
     assert detector.down_since is None
-    assert detector.take(3, 1.5, 0.0) == 0
+    assert detector.wait_before_attempt(3, 1.5, 0.0) == 0
     detector.failed(3, 2.0)
     assert not detector.is_down
 
 
 def test_an_abandoned_probe_frees_the_role_without_ending_the_outage():
     detector = down_at(0.0)
-    assert detector.take(1, 1.0, 0.0) == 0
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == 0
     detector.abandoned(2, 1.0)
-    assert detector.take(3, 1.0, 0.0) > 0
+    assert detector.wait_before_attempt(3, 1.0, 0.0) > 0
     detector.abandoned(1, 1.0)
     assert detector.is_down
-    wait = detector.take(3, 1.0, 0.0)
+    wait = detector.wait_before_attempt(3, 1.0, 0.0)
     assert wait > 0
-    assert detector.take(3, 1.0 + wait, 0.0) == 0
+    assert detector.wait_before_attempt(3, 1.0 + wait, 0.0) == 0
 
 
 def test_jitter_only_makes_probes_rarer():
     detector = down_at(0.0)
-    detector.take(1, 1.0, 0.99)
+    detector.wait_before_attempt(1, 1.0, 0.99)
     detector.failed(1, 1.0)
-    assert detector.take(1, 1.0, 0.0) == pytest.approx(2.198)
+    assert detector.wait_before_attempt(1, 1.0, 0.0) == pytest.approx(2.198)
 
 
 REPORTS = st.tuples(st.sampled_from(["answered", "failed", "abandoned", "take"]), st.integers(0, 4), st.floats(0, 30))
@@ -117,11 +117,11 @@ def test_after_any_history_a_probe_leaves_at_some_time(events):
     for event, call, passed in events:
         now += passed
         if event == "take":
-            assert detector.take(call, now, 0.5) >= 0
+            assert detector.wait_before_attempt(call, now, 0.5) >= 0
         else:
             getattr(detector, event)(call, now)
     for _ in range(2_000):
-        wait = detector.take(99, now, 0.5)
+        wait = detector.wait_before_attempt(99, now, 0.5)
         if wait == 0:
             return
         now += wait
@@ -133,10 +133,10 @@ def test_never_two_probes_at_once(steps):
     detector, now, out = down_at(0.0), 0.0, None
     for call, passed in steps:
         now += passed
-        if out is None and detector.take(call, now, 0.5) == 0:
+        if out is None and detector.wait_before_attempt(call, now, 0.5) == 0:
             out = call
         elif out is not None and call != out:
-            assert detector.take(call, now, 0.5) > 0
+            assert detector.wait_before_attempt(call, now, 0.5) > 0
         elif out is not None:
             detector.failed(out, now)
             out = None

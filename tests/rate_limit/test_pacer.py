@@ -133,8 +133,8 @@ def test_a_late_timer_costs_no_throughput_even_for_one_worker_at_a_high_rate():
     while now < 10:
         permit, now = leave(pacer, now)
         pacer.succeeded(permit, now)
-        now += 0.02 if pacer.departures % 5 == 0 else 0.0
-    assert pacer.departures >= 1_900
+        now += 0.02 if pacer.permits_granted % 5 == 0 else 0.0
+    assert pacer.permits_granted >= 1_900
 
 
 @pytest.mark.parametrize(("window", "allowance"), [(0.5, 0.025), (10.0, 0.25), (60.0, 0.5)])
@@ -166,7 +166,7 @@ def test_an_abandoned_attempt_counts_against_the_window_all_the_same():
 
 def test_departures_and_refusals_are_counted():
     pacer = refused_pacer()
-    assert (pacer.departures, pacer.refusals) == (1, 1)
+    assert (pacer.permits_granted, pacer.refusals) == (1, 1)
 
 
 # From the permit to the wire
@@ -213,7 +213,7 @@ def test_a_lateness_of_a_millisecond_or_of_an_attempt_long_gone_changes_nothing(
 
 def test_no_attempt_leaves_earlier_than_the_server_asked():
     pacer = refused_pacer(wait=30.0)
-    assert pacer.held_until(1.0) == 31
+    assert pacer.paused_until(1.0) == 31
     assert pacer.acquire(30.99) == pytest.approx(0.01)
     probe, now = leave(pacer, 1.0)
     assert probe.probe
@@ -223,14 +223,14 @@ def test_no_attempt_leaves_earlier_than_the_server_asked():
 @pytest.mark.parametrize(("asked", "more"), [(300.0, 1.0), (20.0, 1.0), (8.0, 0.4)])
 def test_chance_makes_a_hold_that_was_asked_for_longer_by_a_twentieth_and_a_second_at_most(asked, more):
     pacer = refused_pacer(wait=asked, jitter=0.999)
-    assert pacer.held_until(1.0) - 1.0 == pytest.approx(asked + more, abs=0.002)
+    assert pacer.paused_until(1.0) - 1.0 == pytest.approx(asked + more, abs=0.002)
 
 
 def test_chance_spreads_a_hold_of_our_own_between_half_of_it_and_all():
     holds = []
     for jitter in 0.0, 0.5, 0.999:
         pacer = refused_pacer(jitter=jitter)
-        holds.append(pacer.held_until(1.0) - 1.0)
+        holds.append(pacer.paused_until(1.0) - 1.0)
     assert holds == pytest.approx([0.125, 0.1875, 0.25], rel=0.01)
 
 
@@ -245,7 +245,7 @@ def test_a_hold_that_begins_while_workers_sleep_holds_them():
 
 def test_a_wait_of_hours_is_returned_to_every_worker():
     pacer = refused_pacer(wait=86_400.0)
-    assert pacer.held_until(2.0) == 86_401
+    assert pacer.paused_until(2.0) == 86_401
 
 
 @pytest.mark.parametrize("begins", [0.0, 1_000_000.0])
@@ -256,16 +256,16 @@ def test_one_probe_leaves_after_a_hold_and_the_others_wait_for_it_wherever_the_c
     probe, now = leave(pacer, begins + 3)
     assert probe.probe
     assert all(isinstance(pacer.acquire(now + later), float) for later in (0.0, 1.0, 5.0))
-    assert pacer.held_until(now + 5) == now + 5
+    assert pacer.paused_until(now + 5) == now + 5
     pacer.succeeded(probe, now + 6)
-    assert pacer.held_until(now + 6) is None
+    assert pacer.paused_until(now + 6) is None
     assert not leave(pacer, now + 6)[0].probe
 
 
 @pytest.mark.parametrize(("found", "gap"), [(5.0, 1 / 4.5), (0.1, 1.0)])
 def test_after_a_probe_that_was_let_through_the_next_leaves_a_gap_later_but_within_a_second(found, gap):
     pacer = Pacer(Rate.AUTO)
-    pacer.restore(PacerState(hold=20.0, plateau=found), 0.0, 0.0)
+    pacer.restore(PacerState(pause_left=20.0, learned_rate=found), 0.0, 0.0)
     probe, now = leave(pacer, 0.0)
     pacer.succeeded(probe, now + 30)
     assert pacer.acquire(now + 30) == pytest.approx(gap)
@@ -280,7 +280,7 @@ def test_after_a_probe_that_was_let_through_the_next_hold_is_short_again():
     pacer.succeeded(probe, now)
     permit, now = leave(pacer, now)
     pacer.throttled(permit, now, None, 0.0)
-    assert pacer.held_until(now) == pytest.approx(now + 0.125)
+    assert pacer.paused_until(now) == pytest.approx(now + 0.125)
 
 
 def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_sixteen_seconds():
@@ -290,7 +290,7 @@ def test_a_probe_that_is_refused_makes_the_next_hold_longer_up_to_sixteen_second
         probe, now = leave(pacer, now)
         assert probe.probe
         pacer.throttled(probe, now, None, 0.0)
-        holds.append(pacer.held_until(now) - now)
+        holds.append(pacer.paused_until(now) - now)
     assert holds[:6] == pytest.approx([0.25, 0.5, 1, 2, 4, 8])
     assert max(holds) < 8.001
 
@@ -301,19 +301,19 @@ def test_after_a_long_refusal_the_next_one_is_probed_later():
     pacer.succeeded(probe, now)
     permit, now = leave(pacer, now)
     pacer.throttled(permit, now, None, 0.0)
-    assert pacer.held_until(now) == pytest.approx(now + 1.0, abs=0.1)
+    assert pacer.paused_until(now) == pytest.approx(now + 1.0, abs=0.1)
 
 
 def test_a_server_that_asks_for_no_wait_is_not_hammered():
     pacer = refused_pacer(wait=0.0)
-    assert pacer.held_until(1.0) >= 1.1
+    assert pacer.paused_until(1.0) >= 1.1
 
 
 def test_an_abandoned_probe_frees_the_role():
     pacer = refused_pacer(wait=2.0)
     probe, now = leave(pacer, 3.0)
     pacer.abandoned(probe, now + 30)
-    assert pacer.held_until(now + 30) == now + 30.125
+    assert pacer.paused_until(now + 30) == now + 30.125
     again, later = leave(pacer, now + 30)
     assert again.probe
     assert later < now + 31
@@ -360,7 +360,7 @@ def test_a_late_refusal_of_the_same_incident_still_holds_as_long_as_it_asks():
     second, now = leave(pacer, 0.0)
     pacer.throttled(first, now, 2.0, 0.0)
     pacer.throttled(second, now + 1, 5.0, 0.0)
-    assert pacer.held_until(now + 1) == now + 6
+    assert pacer.paused_until(now + 1) == now + 6
 
 
 def test_a_late_refusal_of_the_same_incident_without_a_wait_extends_no_hold():
@@ -369,7 +369,7 @@ def test_a_late_refusal_of_the_same_incident_without_a_wait_extends_no_hold():
     second, now = leave(pacer, 0.0)
     pacer.throttled(first, now, 2.0, 0.0)
     pacer.throttled(second, now + 1.99, None, 0.0)
-    assert pacer.held_until(now) == now + 2
+    assert pacer.paused_until(now) == now + 2
 
 
 def test_a_probe_answered_during_a_longer_hold_does_not_end_it():
@@ -428,12 +428,12 @@ def test_a_spent_quota_holds_all_until_it_is_renewed_and_costs_no_rate():
     permit, _ = leave(pacer, 0.0)
     pacer.succeeded(permit, 0.2)
     pacer.apply_quotas([(50, 3.0), (0, 30.0)], 0.2)
-    assert pacer.held_until(0.2) == pytest.approx(30.2)
+    assert pacer.paused_until(0.2) == pytest.approx(30.2)
     permit, now = leave(pacer, 0.2)
     assert now >= 30.2
     assert not permit.probe
     assert pacer.rate(now) == 10
-    assert pacer.held_until(now) is None
+    assert pacer.paused_until(now) is None
 
 
 def test_attempts_in_flight_count_against_the_quota():
@@ -441,7 +441,7 @@ def test_attempts_in_flight_count_against_the_quota():
     leave(pacer, 0.0)
     leave(pacer, 0.0)
     pacer.apply_quotas([(2, 30.0)], 0.2)
-    assert pacer.held_until(0.2) == pytest.approx(30.2)
+    assert pacer.paused_until(0.2) == pytest.approx(30.2)
 
 
 @pytest.mark.parametrize(
@@ -661,21 +661,21 @@ def test_a_restart_goes_on_with_a_running_hold_and_the_rate_it_had_found():
     state = PacerState(**json.loads(json.dumps(asdict(pacer.snapshot(now + 5)))))
     later = Pacer(Rate(10))
     later.restore(state, 15.0, 1_000.0)
-    assert later.held_until(1_000.0) == pytest.approx(1_040)
-    assert later.rate(1_000.0) == pytest.approx(0.9 * state.plateau)
+    assert later.paused_until(1_000.0) == pytest.approx(1_040)
+    assert later.rate(1_000.0) == pytest.approx(0.9 * state.learned_rate)
     probe, now = leave(later, 1_000.0)
     assert probe.probe
     assert now >= 1_040
     later.succeeded(probe, now)
-    assert later.held_until(now) is None
-    assert later.rate(now) == pytest.approx(0.9 * state.plateau, rel=0.01)
+    assert later.paused_until(now) is None
+    assert later.rate(now) == pytest.approx(0.9 * state.learned_rate, rel=0.01)
 
 
 @pytest.mark.parametrize(("elapsed", "until"), [(0.0, 105.0), (4.5, 100.5), (5.0, None), (6.0, None)])
 def test_a_hold_goes_on_for_what_is_left_of_it_at_the_restart(elapsed, until):
     pacer = Pacer(Rate(10))
-    pacer.restore(PacerState(hold=5.0), elapsed, 100.0)
-    assert pacer.held_until(100.0) == until
+    pacer.restore(PacerState(pause_left=5.0), elapsed, 100.0)
+    assert pacer.paused_until(100.0) == until
 
 
 def test_a_state_says_when_the_next_departure_is_due():
@@ -694,7 +694,7 @@ def test_after_a_restart_the_first_leaves_a_gap_later_but_within_about_a_second(
 
 def test_a_restart_waits_no_longer_than_the_gap_of_the_rate_it_had_found():
     pacer = Pacer(Rate(10))
-    pacer.restore(PacerState(ahead=100.0, plateau=0.5), 0.0, 100.0)
+    pacer.restore(PacerState(next_due_in=100.0, learned_rate=0.5), 0.0, 100.0)
     assert pacer.rate(100.0) == pytest.approx(0.45)
     assert pacer.acquire(100.0) == pytest.approx(1 / 0.45 + 0.05)
 
@@ -702,7 +702,7 @@ def test_a_restart_waits_no_longer_than_the_gap_of_the_rate_it_had_found():
 @pytest.mark.parametrize("plateau", [0.0, -1.0, math.inf, math.nan])
 def test_a_rate_that_no_server_can_have_granted_is_not_believed(plateau):
     pacer = Pacer(Rate.AUTO)
-    pacer.restore(PacerState(plateau=plateau), 0.0, 100.0)
+    pacer.restore(PacerState(learned_rate=plateau), 0.0, 100.0)
     assert pacer.rate(100.0) == Pacer(Rate.AUTO).rate(100.0)
 
 

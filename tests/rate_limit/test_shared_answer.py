@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.rate_limit.pacer import Ceiling, Permit
+from telemetron_batch.rate_limit.pacer import Permit, WindowLimiter
 from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.rate_limit.script_backend import LimitBackendError
 from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
-from telemetron_batch.rate_limit.shared_answer import learned_from_facts, read_answer
+from telemetron_batch.rate_limit.shared_answer import learned_from_incident, read_answer
 from telemetron_batch.storage import clock
 from tests.conftest import FakeClock
 from tests.support.simulate import most_in_a_window
@@ -104,8 +104,8 @@ def test_permits_of_a_store_that_sometimes_fails_do_not_exceed_the_rate() -> Non
 
 
 def test_an_unknown_rate_has_a_ceiling_too() -> None:
-    assert Ceiling(Rate.AUTO).wait(0.0) == 0.0
-    ceiling, now = Ceiling(Rate(2)), 0.0
+    assert WindowLimiter(Rate.AUTO).wait(0.0) == 0.0
+    ceiling, now = WindowLimiter(Rate(2)), 0.0
     for _ in range(10):
         now += ceiling.wait(now)
         ceiling.add(now)
@@ -209,7 +209,7 @@ def test_any_answer_is_read_or_refused(answer: object) -> None:
 @given(FACTS | st.dictionaries(st.text(max_size=3), JSON))
 def test_any_facts_are_learned_from_or_refused(facts: dict[str, Any]) -> None:
     with suppress(LimitBackendError):
-        learned_from_facts(facts)
+        learned_from_incident(facts)
 
 
 @pytest.mark.parametrize(("scheme", "checked"), [("rediss", True), ("redis", None)])

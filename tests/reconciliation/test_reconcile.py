@@ -77,7 +77,7 @@ def test_every_row_has_exactly_one_outcome_for_any_answers(file: list[Row], chun
             expected.append(Outcome.DUPLICATE)
         else:
             expected.append(answered.get(row, Outcome.UNCONFIRMED if row in unanswered else Outcome.NOT_SENT))
-    reconciliation = ledger.close("the power went", doubtful=doubtful)
+    reconciliation = ledger.close("the power went", unclear_attempts=doubtful)
     assert [OUTCOMES[code] for code in reconciliation.outcome] == expected
     assert sum(reconciliation.counts().values()) == len(file)
     assert columns_of(reconciliation, file)["outcome"] == [str(outcome) for outcome in expected]
@@ -228,7 +228,7 @@ def test_rows_never_sent_name_the_reason_why_the_run_ended() -> None:
 def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() -> None:
     ledger = Ledger(planned(GIVEN))
     settle(ledger, (1, answer(Outcome.ASSIGNED)))
-    columns = columns_of(ledger.close("a signal came", doubtful=[(1, None), (1, (1,))]), GIVEN)
+    columns = columns_of(ledger.close("a signal came", unclear_attempts=[(1, None), (1, (1,))]), GIVEN)
     assert columns["outcome"] == ["assigned", "unconfirmed", "unconfirmed"]
     assert columns["detail"][1:] == ["sent, but the run stopped before an answer came"] * 2
     assert columns["unclearAttempts"] == ["0", "2", "1"]
@@ -236,7 +236,7 @@ def test_rows_sent_without_an_answer_are_unconfirmed_and_count_their_attempts() 
 
 
 def test_an_unclear_attempt_affects_only_the_positions_it_contained() -> None:
-    columns = columns_of(Ledger(planned(GIVEN)).close("a signal came", doubtful=[(1, iter([2]))]), GIVEN)
+    columns = columns_of(Ledger(planned(GIVEN)).close("a signal came", unclear_attempts=[(1, iter([2]))]), GIVEN)
     assert columns["outcome"] == ["notSent", "notSent", "unconfirmed"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from telemetron_batch.reports import write_all
 from telemetron_batch.sharding.report import report_run
-from telemetron_batch.storage.trusted_folders import FolderAt
+from telemetron_batch.storage.trusted_folders import FolderHandle
 from tests.conftest import Desk, Ran
 from tests.support.scripted import Says
 from tests.support.sheets import book, row
@@ -254,9 +254,9 @@ def test_a_continued_run_keeps_an_edited_file(desk: Desk) -> None:
 
 def test_a_file_left_by_a_killed_process_does_not_count_as_edited(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = german(desk)
-    rename = FolderAt.rename
+    rename = FolderHandle.rename
 
-    def fail(self: FolderAt, name: str, new: str) -> None:
+    def fail(self: FolderHandle, name: str, new: str) -> None:
         if new == "attention.csv":
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(self, name, new)
@@ -264,7 +264,7 @@ def test_a_file_left_by_a_killed_process_does_not_count_as_edited(desk: Desk, mo
     for content in (b"one", b"two"):
         with monkeypatch.context() as patch:
             patch.setattr(write_all, "write_attention", lambda file, *_, content=content: file.write(content))
-            patch.setattr(FolderAt, "rename", fail)
+            patch.setattr(FolderHandle, "rename", fail)
             assert report_run(ran.folder).exit_code == 3
     report_run(ran.folder)
     assert [path.name for path in ran.folder.glob("attention*")] == ["attention.csv"]

@@ -17,7 +17,7 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.input.dialect import clean_header
 from telemetron_batch.input.load import load
 from telemetron_batch.input.normalize import normalize, unguarded
-from telemetron_batch.input.own_reports import OF_ATTENTION
+from telemetron_batch.input.own_reports import ATTENTION_HEADERS
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reports.csv_files import (
     ReportInput,
@@ -313,10 +313,10 @@ def test_without_attention_rows_the_file_has_only_a_header(tmp_path: Path) -> No
 
 
 def test_a_row_of_the_wrong_width_has_blank_keys_in_the_attention_file(tmp_path: Path) -> None:
-    rows = [(A, "SN-1", "assign", "CELLS")]
+    rows = [(A, "SN-1", "assign", "CELL_COUNT")]
     (row,) = records(attention(tmp_path, file_of([*KEYS, "note"]), rows, [(*rows[0][:3], "mine")]))
     assert [row[key] for key in KEYS] == ["", "", ""]
-    assert (row["note"], row["outcome"], row["detail"]) == ("mine", "invalid", "wrong: CELLS")
+    assert (row["note"], row["outcome"], row["detail"]) == ("mine", "invalid", "wrong: CELL_COUNT")
 
 
 def read_back(path: Path) -> tuple[tuple[str, ...], list[RowBlock]]:
@@ -342,7 +342,7 @@ def test_an_attention_file_is_read_back_with_every_cell_unchanged(
     whole = [(A, device, "assign", note) for device, note in cells]
     path = attention(folder, file_of([*KEYS, header]), rows, whole, outcomes=[Outcome.FAILED] * len(cells), raw=raw)
     names, blocks = read_back(path)
-    assert names == (*KEYS, header, *OF_ATTENTION)
+    assert names == (*KEYS, header, *ATTENTION_HEADERS)
     assert [pair for block in blocks for pair in zip(*block.cells.to_pydict().values(), strict=True)] == [
         (*row, "failed", "", str(line)) for line, row in enumerate(whole, start=2)
     ]

@@ -11,7 +11,7 @@ import pytest
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import BatchError, ConfigError, InputError, JournalError
 from telemetron_batch.run import pipeline
-from telemetron_batch.run.feed_back import configure
+from telemetron_batch.run.feed_back import attention_config
 from telemetron_batch.run.undo import configure_undo
 from telemetron_batch.sharding.shard_plan import plan_shards
 from tests.cli.test_commands import call
@@ -25,7 +25,7 @@ COLUMNS = ["customerEmail=Kunde", "deviceIdentifier=Nr"]
 
 def configured(desk: Desk, *files: Path, environ: dict[str, str] | None = None, **flags: Any) -> RunConfig:
     told = {"base_url": BASE_URL, "reports_dir": str(desk.folder / "reports"), "run_id": "fed", **flags}
-    return configure([str(file) for file in files], told, {"TELEMETRON_API_KEY": KEY, **(environ or {})})
+    return attention_config([str(file) for file in files], told, {"TELEMETRON_API_KEY": KEY, **(environ or {})})
 
 
 def feed(desk: Desk, *files: Path, **flags: Any) -> Ran:
@@ -152,13 +152,13 @@ def test_runs_that_were_started_otherwise_are_not_fed_back_together(desk: Desk) 
 def test_no_other_file_in_the_folder_of_a_run_takes_its_mapping(desk: Desk, name: str) -> None:
     ran = returns(desk)
     (ran.folder / "list.csv").write_text(LIST)
-    assert configured(desk, ran.folder / name).mapping_of is None
+    assert configured(desk, ran.folder / name).options_from_run is None
 
 
 def test_a_run_that_is_not_ours_tells_nothing(desk: Desk) -> None:
     ran = returns(desk)
     (ran.folder / "journal.sqlite3").chmod(0o666)
-    assert configured(desk, ran.folder / "attention.csv").mapping_of is None
+    assert configured(desk, ran.folder / "attention.csv").options_from_run is None
 
 
 @pytest.mark.parametrize("name", ["attention.csv", "attention.xlsx"])

@@ -7,11 +7,12 @@ import pytest
 
 from telemetron_batch.config.config import resolve
 from telemetron_batch.config.network import NetworkOptions, ProxyMode
+from telemetron_batch.config.stored import ACCESS_OPTIONS
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.create import JournalDraft
-from telemetron_batch.run.feed_back import configure
-from telemetron_batch.run.stored_config import ACCESS_OPTIONS, continued_config
+from telemetron_batch.run.feed_back import attention_config
+from telemetron_batch.run.stored_config import continued_config
 from telemetron_batch.run.undo import configure_undo
 from tests.conftest import ENVIRON, KEY
 from tests.support.scripted import BASE_URL
@@ -84,7 +85,7 @@ def test_an_undo_has_the_network_of_its_caller(run: Path) -> None:
 def test_an_attention_file_brings_no_network_with_it(run: Path) -> None:
     attention = run / "attention.csv"
     attention.write_text("customerEmail,deviceIdentifier,action,outcome,reason,file,line\n")
-    assert configure([str(attention)], {}, ENVIRON).sending.network == NetworkOptions()
+    assert attention_config([str(attention)], {}, ENVIRON).sending.network == NetworkOptions()
 
 
 def test_the_records_of_a_run_hold_no_credentials_of_its_proxy() -> None:

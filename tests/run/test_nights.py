@@ -50,7 +50,7 @@ class Nights:
     def run(self, rows: Sequence[Row], name: str = "erp-{}.csv", **flags: Any) -> Ran:
         """One more run, a day later: a night unless told otherwise."""
         self.count += 1
-        self.desk.clock.pause(flags.pop("pause", DAY))
+        self.desk.clock.sleep_blocking(flags.pop("pause", DAY))
         self.desk.server.seen.clear()
         path = self.desk.file(rows, name.format(self.count))
         run = f"n{self.count}"
@@ -354,7 +354,7 @@ def test_a_stopped_run_that_goes_on_after_the_last_night_counts_from_then_on(nig
     nights.manual(rows)
     nights.desk.server.script = lambda _: None
     assert nights.run(export(A, B)).outcomes == ["unchanged"] * 4
-    nights.desk.clock.pause(60)
+    nights.desk.clock.sleep_blocking(60)
     nights.again("n2")
     assert nights.run(export(A, B)).outcomes == ["assigned"] * 2 + ["alreadyAssigned"] * 2
 
@@ -599,7 +599,7 @@ def test_without_one_a_full_run_says_that_the_key_is_another(desk: Desk) -> None
     with_key(desk, "key-of-may", "n1")
     ran = with_key(desk, "key-of-june", "n2", again=True)
     assert ran.outcomes == ["alreadyAssigned"]
-    reason = "the key is another than that of the last run of rows.csv without a profile (n1)"
+    reason = "the last run of rows.csv without a profile (n1) used another key"
     assert reason in ran.json["since"]["told"]
     assert "there is no finished run" not in ran.json["since"]["told"]
 

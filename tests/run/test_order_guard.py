@@ -337,17 +337,17 @@ def test_a_shard_of_an_older_night_is_refused(job: Job) -> None:
 
 
 def test_a_shard_that_waited_for_the_key_while_a_newer_night_sent_is_refused(job: Job) -> None:
-    run, pause, newer = shards_of(job, 1), job.desk.clock.pause, shards_of(job, 2)
+    run, pause, newer = shards_of(job, 1), job.desk.clock.sleep_blocking, shards_of(job, 2)
     name = key_fingerprint(BASE_URL, KEY)
     lock = Lock.acquire(state_dir() / f"{name}.lock", LockOwner(1, "now", "n2"), "the key")
 
     def work_of_the_other(seconds: float) -> None:
         pause(seconds)
         lock.release()
-        job.desk.clock.pause = pause
+        job.desk.clock.sleep_blocking = pause
         assert newer(1) == 0
 
-    job.desk.clock.pause = work_of_the_other
+    job.desk.clock.sleep_blocking = work_of_the_other
     with pytest.raises(BrakeError, match="run n2 of the same job"):
         run(1, wait="1m")
     assert len(job.desk.server.seen) == 1

@@ -386,7 +386,7 @@ def test_an_incomplete_body_when_the_server_stops_causes_no_error(state: Sandbox
 def test_a_full_window_returns_the_seconds_until_its_oldest_request_leaves_it() -> None:
     window = SlidingWindow(Limit(2, 10.0))
 
-    assert [window.take(now) for now in (0.0, 4.0, 9.5, 10.0, 10.0, 14.0)] == [0.0, 0.0, 0.5, 0.0, 4.0, 0.0]
+    assert [window.wait_or_accept(now) for now in (0.0, 4.0, 9.5, 10.0, 10.0, 14.0)] == [0.0, 0.0, 0.5, 0.0, 4.0, 0.0]
 
 
 @pytest.mark.parametrize(("calls", "seconds"), [(0, 1.0), (1, 0.0), (1, float("nan"))])

@@ -17,9 +17,9 @@ from telemetron_batch.api.classify import (
     DeviceRejected,
     ErrorResponse,
     FailureKind,
-    NoResponse,
-    PayloadTooLarge,
+    NoUsableResponse,
     SideEffects,
+    TooManyDevices,
     Transient,
 )
 from telemetron_batch.api.http_client import HttpResult
@@ -31,7 +31,7 @@ from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
-from telemetron_batch.journal.schema import AttemptEnd, AttemptEnding
+from telemetron_batch.journal.schema import AttemptEnd, EndState
 from telemetron_batch.rate_limit.pacer import Permit
 from telemetron_batch.sending.call_executor import CallExecutor
 from telemetron_batch.sending.call_state import (
@@ -82,14 +82,14 @@ def test_only_attempts_that_held_all_devices_count_for_them() -> None:
 
 def test_a_call_may_act_late_as_long_as_the_last_attempt_that_still_can() -> None:
     work = CallState(call_of("A"), RejectedDeviceSearch((0,), 9))
-    assert (work.pending_since(), work.has_doubts()) == (None, False)
+    assert (work.pending_since(), work.has_unclear_attempts()) == (None, False)
     work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR, 1.0) + attempt_records(
         (0,), (), SideEffects.UNCLEAR, 2.0
     )
     work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR_BUT_OVER, 3.0) + attempt_records(
         (0,), (), SideEffects.NOT_DONE, 4.0
     )
-    assert (work.pending_since(), work.has_doubts()) == (2.0, True)
+    assert (work.pending_since(), work.has_unclear_attempts()) == (2.0, True)
 
 
 @pytest.mark.parametrize(("size", "half"), [(1, 1), (2, 1), (3, 1), (4, 2), (501, 250)])
@@ -134,17 +134,17 @@ def recorded(journal: Journal, *steps: tuple[tuple[int, ...] | None, AttemptEnd 
     async def main() -> None:
         for at, (asked, ending, settled) in enumerate(steps):
             number = await journal.record_start(1, asked, float(at))
-            settlement = RecordedAnswer(1, answer(*settled), by_attempt=True) if settled else None
+            settlement = RecordedAnswer(1, answer(*settled), came_from_attempt=True) if settled else None
             if ending is not None:
                 await journal.record_end(number, ending, at + 0.5, settlement)
 
     asyncio.run(main())
 
 
-REPLY = AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, 200)
-UNCLEAR = AttemptEnd(AttemptEnding.UNCLEAR, Transient.code, None, Reason.NO_ANSWER, "no answer")
-SUSPECT = AttemptEnd(AttemptEnding.REFUSED, DeviceRejected.code, 400, Reason.DEVICE_REFUSED, "400: bad")
-TOO_MANY = AttemptEnd(AttemptEnding.REFUSED, PayloadTooLarge.code, 413)
+REPLY = AttemptEnd(EndState.ANSWERED, ANSWERED, 200)
+UNCLEAR = AttemptEnd(EndState.UNCLEAR, Transient.code, None, Reason.NO_ANSWER, "no answer")
+SUSPECT = AttemptEnd(EndState.REFUSED, DeviceRejected.code, 400, Reason.DEVICE_REFUSED, "400: bad")
+TOO_MANY = AttemptEnd(EndState.REFUSED, TooManyDevices.code, 413)
 
 
 def test_a_call_that_the_journal_does_not_know_is_all_open(journal: Journal) -> None:
@@ -157,7 +157,7 @@ def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acte
     work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.search.next() == (0, 1)
     assert work.count_attempts([0, 1]) == (2, 2)
-    assert work.has_doubts()
+    assert work.has_unclear_attempts()
 
 
 def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:
@@ -169,7 +169,7 @@ def test_a_device_left_out_is_asked_for_once_more_but_not_twice(journal: Journal
     recorded(journal, (None, REPLY, (0,)))
     work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.search.next() == (1,)
-    assert work.search.settled((1,), (1,)) == (1,)
+    assert work.search.record_accepted((1,), (1,)) == (1,)
 
 
 def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journal) -> None:
@@ -180,41 +180,39 @@ def test_the_search_for_a_refused_device_goes_on_where_it_stopped(journal: Journ
 
 
 def test_a_part_that_was_refused_whole_stays_closed_and_the_other_part_is_asked(journal: Journal) -> None:
-    skipped = AttemptEnd(
-        AttemptEnding.REFUSED, CallRejected.code, 400, Reason.NO_VALID_DEVICES, "400: No valid devices"
-    )
+    skipped = AttemptEnd(EndState.REFUSED, CallRejected.code, 400, Reason.NO_VALID_DEVICES, "400: No valid devices")
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), skipped, (0, 1)))
     assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).search.next() == (2, 3)
 
 
 def test_a_refused_customer_leaves_nothing_of_the_call_open(journal: Journal) -> None:
-    refused = AttemptEnd(
-        AttemptEnding.REFUSED, CallRejected.code, 400, Reason.CUSTOMER_REFUSED, "400: Customer is blocked"
-    )
+    refused = AttemptEnd(EndState.REFUSED, CallRejected.code, 400, Reason.CUSTOMER_REFUSED, "400: Customer is blocked")
     recorded(journal, (None, TOO_MANY, ()), ((0, 1), refused, (0, 1, 2, 3)))
     assert restore(call_of("A", "B", "C", "D"), later(journal), NO_MAXIMUM).search.open() == ()
 
 
 def test_what_was_given_up_stays_closed_and_the_rest_is_asked(journal: Journal) -> None:
     recorded(journal, ((0, 1), UNCLEAR, ()))
-    asyncio.run(journal.record_results(RecordedAnswer(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), by_attempt=False)))
+    asyncio.run(
+        journal.record_results(RecordedAnswer(1, answer(0, 1, outcome=Outcome.UNCONFIRMED), came_from_attempt=False))
+    )
     work = restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM)
     assert set(work.search.open()) == {2}
 
 
 @pytest.mark.parametrize(
     ("asked", "verdict"),
-    [((1,), DeviceRejected.code), ((0, 2), PayloadTooLarge.code), ((2,), CallRejected.code), ((1, 2), ANSWERED)],
+    [((1,), DeviceRejected.code), ((0, 2), TooManyDevices.code), ((2,), CallRejected.code), ((1, 2), ANSWERED)],
 )
 def test_a_history_that_does_not_fit_together_costs_no_device(
     asked: tuple[int, ...], verdict: str, journal: Journal
 ) -> None:
-    recorded(journal, (None, SUSPECT, ()), (asked, AttemptEnd(AttemptEnding.REFUSED, verdict, 400, text="?"), ()))
+    recorded(journal, (None, SUSPECT, ()), (asked, AttemptEnd(EndState.REFUSED, verdict, 400, text="?"), ()))
     assert set(restore(call_of("A", "B", "C"), later(journal), NO_MAXIMUM).search.open()) == {0, 1, 2}
 
 
 def test_a_result_without_an_attempt_keeps_its_devices_closed(journal: Journal) -> None:
-    asyncio.run(journal.record_results(RecordedAnswer(1, answer(1), by_attempt=False)))
+    asyncio.run(journal.record_results(RecordedAnswer(1, answer(1), came_from_attempt=False)))
     assert set(restore(call_of("A", "B"), later(journal), NO_MAXIMUM).search.open()) == {0}
 
 
@@ -229,7 +227,7 @@ class OpenGate:
     """A gate that lets every attempt leave at once."""
 
     def __init__(self) -> None:
-        self.halt, self.successes, self.ever_reached, self.is_down = StopSignal(), 0, True, True
+        self.stop_signal, self.successes, self.ever_reached, self.is_down = StopSignal(), 0, True, True
 
     async def acquire(self, call: int) -> AttemptSlot:
         return AttemptSlot(call, Permit(0, 0.0, probe=False), while_down=False)
@@ -280,8 +278,8 @@ class Api:
 
 TROUBLE = st.sampled_from(
     [
-        HttpResult(NoResponse(FailureKind.TIMEOUT, sent=True, text="no answer")),
-        HttpResult(NoResponse(FailureKind.CONNECTION, sent=False, text="refused")),
+        HttpResult(NoUsableResponse(FailureKind.TIMEOUT, sent=True, text="no answer")),
+        HttpResult(NoUsableResponse(FailureKind.CONNECTION, sent=False, text="refused")),
         HttpResult(ErrorResponse(500, "oh"), status=500),
         HttpResult(ErrorResponse(429, "slow"), status=429),
         HttpResult(None, b"<html>", 200),
@@ -311,7 +309,7 @@ async def settle(api: Api, call: Call, journal: Journal) -> None:
 def outcomes(journal: Journal) -> dict[int, Outcome]:
     return {
         position: result.outcome
-        for settlement in journal.settlements()
+        for settlement in journal.recorded_answers()
         for position, result in settlement.answer.results.items()
     }
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.planning.plan import SentRows
+from telemetron_batch.planning.plan import RowsToSend
 from telemetron_batch.sending import holdings
 from telemetron_batch.sending.holdings import (
     ABSENCE_UNPROVEN,
@@ -21,10 +21,10 @@ pairs = st.tuples(st.integers(0, 3), st.sampled_from(SPELLINGS).map(str.strip))
 lists = st.dictionaries(st.integers(0, 3), st.frozensets(st.sampled_from(SPELLINGS), max_size=4))
 
 
-def keys_of(rows: list[Pair]) -> SentRows:
+def keys_of(rows: list[Pair]) -> RowsToSend:
     devices = pa.array([device for _, device in rows], pa.string()).dictionary_encode()
     customers = np.array([customer for customer, _ in rows], np.int64)
-    return SentRows(np.arange(len(rows)), customers, devices.indices.to_numpy().astype(np.int64), devices.dictionary)
+    return RowsToSend(np.arange(len(rows)), customers, devices.indices.to_numpy().astype(np.int64), devices.dictionary)
 
 
 def letters(text: str) -> str:

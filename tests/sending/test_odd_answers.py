@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetron_batch.api import customer_query, protocol
-from telemetron_batch.api.classify import CallRejected, ErrorResponse, FailureKind, NoResponse, StopRun
+from telemetron_batch.api.classify import CallRejected, ErrorResponse, FailureKind, NoUsableResponse, StopRun
 from telemetron_batch.api.http import LARGEST_ERROR
 from telemetron_batch.api.http_client import HttpClient, HttpResult, open_client
 from telemetron_batch.api.protocol import Reply, UnusableError, read_error, read_holdings, read_reply
@@ -95,10 +95,10 @@ class Chatterbox:
 STRAY = [sized("stray"), chunked("stray"), b"HTTP/1.1 200 OK\r\n", b"\r\n", b"\x00no HTTP at all"]
 
 
-def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoResponse | ErrorResponse]:
+def numbers(server: Chatterbox, between: Callable[[], Any]) -> list[str | NoUsableResponse | ErrorResponse]:
     """Make two requests, with an action between them."""
 
-    async def main() -> list[str | NoResponse | ErrorResponse]:
+    async def main() -> list[str | NoUsableResponse | ErrorResponse]:
         async with open_client(ApiTarget(server.url, Secret(KEY)), timeout=5, wall=lambda: 0.0) as exchanger:
             first = await exchanger.post("/path", b"{}")
             if (wait := between()) is not None:
@@ -118,7 +118,7 @@ def test_what_comes_in_the_packet_of_an_answer_is_not_the_next_answer(
     first, second = numbers(Chatterbox(answer, stray, at_once=True), lambda: None)
     assert first == "0"
     # The library has read the bytes together with the answer, so they show only after the next request has left.
-    assert second == "1" or (isinstance(second, NoResponse) and second.sent)
+    assert second == "1" or (isinstance(second, NoUsableResponse) and second.sent)
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -199,7 +199,7 @@ def test_a_new_connection_with_unexpected_data_is_not_used_and_nothing_was_sent(
                     return await client.post("/path", b"{}")
 
     failure = asyncio.run(main()).failure
-    assert isinstance(failure, NoResponse)
+    assert isinstance(failure, NoUsableResponse)
     assert (failure.how, failure.sent) == (FailureKind.CUT, False)
     assert "before it was asked" in failure.text
 
@@ -295,13 +295,13 @@ def exchanged(
 
 def replied(exchange: HttpResult, call: Call = CALL) -> Any:
     asked = range(len(call.devices))
-    return exchange.read(lambda body: read_reply(body, call, asked, exchange.show), call.action)
+    return exchange.read(lambda body: read_reply(body, call, asked, exchange.sanitize), call.action)
 
 
 def texts_of(result: Any) -> Iterator[str]:
     """Yield every text of a result."""
     if isinstance(result, Reply):
-        yield from (result.customer_id, *result.unexpected)
+        yield from (result.customer_id, *result.unrequested)
         for device in result.results.values():
             yield from (device.device_id, device.text)
     elif isinstance(result, StopRun):
@@ -462,7 +462,7 @@ def test_a_key_that_is_echoed_goes_no_further(status: int, answer: Any, spelled:
 
 def test_an_echoed_key_is_struck_out_of_ids_and_foreign_identifiers() -> None:
     read = replied(exchanged(says(200, json.dumps(ECHO).encode())))
-    assert (read.customer_id, read.unexpected) == ("c***", ("x ***",))
+    assert (read.customer_id, read.unrequested) == ("c***", ("x ***",))
     assert read.results[0].device_id == "dev_x1y2z3"
 
 
@@ -499,7 +499,7 @@ def test_what_a_refusal_means_is_read_off_the_text_as_it_was_sent() -> None:
 
 def test_what_is_no_secret_is_not_struck_out() -> None:
     body = json.dumps({"success": True, "assignedDevices": ["sandbox"]}).encode()
-    assert replied(exchanged(says(200, body), "sandbox", secrets=())).unexpected == ("sandbox",)
+    assert replied(exchanged(says(200, body), "sandbox", secrets=())).unrequested == ("sandbox",)
 
 
 def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:
@@ -514,5 +514,5 @@ def test_the_key_of_the_embedded_sandbox_is_no_secret(tmp_path: Path) -> None:
 
 def test_one_line_is_the_only_way_out_for_long_texts() -> None:
     read = read_reply(json.dumps({"success": True, "skipped": ["x" * 5000]}).encode(), CALL, (0, 1, 2))
-    assert len(read.unexpected[0]) == 300
+    assert len(read.unrequested[0]) == 300
     assert protocol.one_line("a\n b\t\u202e") == r"a b \u202e"

@@ -46,7 +46,7 @@ class Search:
             self.split.refused(asked, self.text(refused[0]), refused[:1] if self.names else ())
         else:
             self.accepted += asked
-            self.split.settled(asked)
+            self.split.record_accepted(asked)
         self.reasons |= (new := self.split.take_rejected())
         self.condemned += new
         return True
@@ -145,7 +145,7 @@ def test_a_refusal_that_names_its_device_costs_that_device_and_the_rest(bad: int
 def test_a_named_device_that_goes_through_alone_is_not_to_blame() -> None:
     split = RejectedDeviceSearch((0, 1, 2, 3), 4)
     split.refused((0, 1, 2, 3), "device 0", [0])
-    split.settled((0,))
+    split.record_accepted((0,))
     assert split.take_rejected() == {}
     assert set(split.open()) == {1, 2, 3}
 
@@ -155,7 +155,7 @@ def test_a_search_lasts_from_the_first_refusal_until_nothing_is_open() -> None:
     assert not split.searching
     split.refused((0, 1), "refused")
     assert split.searching
-    split.settled((0,))
+    split.record_accepted((0,))
     split.refused((1,), "refused")
     assert not split.searching
 
@@ -180,7 +180,7 @@ def test_16_adjacent_bad_devices_reject_no_other_device() -> None:
 def test_a_device_found_by_elimination_has_the_text_of_its_refusal() -> None:
     split: RejectedDeviceSearch[str] = RejectedDeviceSearch((0, 1), 2)
     split.refused((0, 1), "device 1")
-    split.settled((0,))
+    split.record_accepted((0,))
     split.refused((1,), "device 1")
     assert split.take_rejected()[1].refusal == "device 1"
 
@@ -211,15 +211,15 @@ def test_a_whole_call_refused_for_one_device_is_refused_for_that_device() -> Non
 
 def test_a_device_that_the_answer_leaves_out_is_asked_for_once_more() -> None:
     split = RejectedDeviceSearch((0, 1, 2, 3), 500)
-    assert split.settled((0, 1, 2, 3), [1, 3]) == ()
+    assert split.record_accepted((0, 1, 2, 3), [1, 3]) == ()
     assert split.next() == (1, 3)
     assert split.open() == (1, 3)
 
 
 def test_a_device_left_out_twice_is_given_back() -> None:
     split = RejectedDeviceSearch((0, 1, 2, 3), 500)
-    split.settled((0, 1, 2, 3), [1, 3])
-    assert split.settled((1, 3), [3]) == (3,)
+    split.record_accepted((0, 1, 2, 3), [1, 3])
+    assert split.record_accepted((1, 3), [3]) == (3,)
     assert split.next() is None
 
 
@@ -229,7 +229,7 @@ def test_devices_left_out_during_a_search_are_asked_for_after_it() -> None:
     assert split.next() == (3,)
     split.refused((3,), "device 3")
     asked = split.next()
-    split.settled(asked, [0])
+    split.record_accepted(asked, [0])
     rest = [position for position in (0, 1, 2) if position not in asked]
     assert set(split.open()) == {0, *rest}
 
@@ -244,7 +244,7 @@ def test_with_any_omissions_every_position_is_settled_or_returned_once(size: int
         else:
             omitted = data.draw(st.sets(st.sampled_from(asked)))
             settled += {*asked} - omitted
-            settled += split.settled(asked, omitted)
+            settled += split.record_accepted(asked, omitted)
         settled += split.take_rejected()
     assert sorted(settled) == list(range(size))
 
@@ -258,37 +258,37 @@ def test_a_call_longer_than_the_known_maximum_is_cut_before_it_is_sent() -> None
     asked = []
     while (piece := split.next()) is not None:
         asked.append(piece)
-        split.settled(piece)
+        split.record_accepted(piece)
     assert asked == [(0, 1, 2), (3, 4, 5), (6,)]
 
 
 def test_too_many_devices_are_cut_and_go_before_what_waits() -> None:
     split = RejectedDeviceSearch(tuple(range(6)), 4)
-    split.too_many((0, 1, 2, 3), 2, "too many")
+    split.record_too_large((0, 1, 2, 3), 2, "too many")
     assert split.next() == (0, 1)
     assert split.open() == (0, 1, 2, 3, 4, 5)
 
 
 def test_one_device_that_is_too_many_is_condemned() -> None:
     split = RejectedDeviceSearch((0, 1), 1)
-    split.too_many((0,), 1, "too many")
+    split.record_too_large((0,), 1, "too many")
     assert [*split.take_rejected()] == [0]
     assert split.next() == (1,)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sets(st.integers(0, 299), max_size=3))
 def test_with_refused_devices_and_a_maximum_every_position_is_settled_once(
-    size: int, maximum: int, bad: set[int]
+    size: int, max_devices: int, bad: set[int]
 ) -> None:
     split, settled = RejectedDeviceSearch(tuple(range(size)), size), []
     while (asked := split.next()) is not None:
-        if len(asked) > maximum:
-            split.too_many(asked, len(asked) // 2, "too many")
+        if len(asked) > max_devices:
+            split.record_too_large(asked, len(asked) // 2, "too many")
         elif bad & set(asked):
             split.refused(asked, "refused")
         else:
             settled += asked
-            split.settled(asked)
+            split.record_accepted(asked)
         settled += split.take_rejected()
     assert sorted(settled) == list(range(size))
 

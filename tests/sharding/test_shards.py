@@ -23,7 +23,7 @@ from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
-from telemetron_batch.sharding.barrier import UNRELEASED_FILE, barrier
+from telemetron_batch.sharding.barrier import UNRELEASED_FILE, collect_unreleased_by_shard
 from telemetron_batch.sharding.partition import CALLS
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
@@ -273,7 +273,7 @@ def test_shards_do_not_wait_for_one_without_unassigns(tmp_path: Path) -> None:
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign"), (B, "SN-3", "assign")]
     many = Shards(desk_with(tmp_path / "many", rows), rows, 2)
     assert many.run(many.shard_of(B)).exit_code == 0
-    assert barrier(many.plan.folder, clock=many.desk.clock).complete
+    assert collect_unreleased_by_shard(many.plan.folder, clock=many.desk.clock).complete
     assert many.report().outcomes == ["notSent", "assigned", "assigned"]
 
 
@@ -317,7 +317,7 @@ def test_devices_that_a_dead_shard_did_not_unassign_are_held_by_others(tmp_path:
     rows = passed_on(6)
     many = Shards(desk_with(tmp_path / "many", rows), rows, 3)
     assert many.run_all(UNASSIGN, but=2) == [0, 0]
-    state = barrier(many.plan.folder, clock=many.desk.clock)
+    state = collect_unreleased_by_shard(many.plan.folder, clock=many.desk.clock)
     assert (state.complete, state.unfinished, state.as_json()["unassignsLeft"]) == (False, (2,), 2)
     assert many.run_all(ASSIGN, but=2) == [0, 0]
     ran = many.report()
@@ -517,7 +517,7 @@ def test_a_refused_input_leaves_no_files(desk: Desk) -> None:
 
 
 def test_rate_auto_is_allowed_with_one_shard_at_a_time(desk: Desk) -> None:
-    assert Shards(desk, passed_on(3), 4, rate="auto", shards_at_once="1").plan.layout.concurrent == 1
+    assert Shards(desk, passed_on(3), 4, rate="auto", shards_at_once="1").plan.layout.shards_at_once == 1
 
 
 def test_a_rate_shared_over_redis_is_not_divided(desk: Desk) -> None:
@@ -544,7 +544,7 @@ def test_a_run_without_shards_refuses_shard_commands(desk: Desk) -> None:
     with pytest.raises(JournalError, match="was started without shards"):
         many.planned(run_id="r1")
     with pytest.raises(JournalError, match="there is nothing to wait for"):
-        barrier(ran.folder, clock=desk.clock)
+        collect_unreleased_by_shard(ran.folder, clock=desk.clock)
 
 
 def test_a_shard_number_out_of_range_is_refused(tmp_path: Path) -> None:
@@ -590,7 +590,7 @@ def test_a_working_shard_is_locked(tmp_path: Path) -> None:
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
         many.report()
     with pytest.raises(LockedError, match="shard 2 of run r1 is in use"):
-        barrier(many.plan.folder, clock=many.desk.clock)
+        collect_unreleased_by_shard(many.plan.folder, clock=many.desk.clock)
     lock.release()
     assert many.run_all() == [0] * 4
 
@@ -599,7 +599,7 @@ def test_the_report_of_a_shard_is_readable_while_it_continues(tmp_path: Path) ->
     many = Shards(desk_with(tmp_path / "many", passed_on(3)), passed_on(3), 2)
     many.run_all(UNASSIGN)
     lock = Lock.acquire(many.plan.folder / "shards" / "2" / LOCK_NAME, ME, "it")
-    assert barrier(many.plan.folder, clock=many.desk.clock).complete
+    assert collect_unreleased_by_shard(many.plan.folder, clock=many.desk.clock).complete
     assert many.run(1, ASSIGN).exit_code == 0
     lock.release()
 
@@ -712,10 +712,10 @@ def test_rows_of_shards_without_a_report_do_not_count_as_settled(tmp_path: Path)
     rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
     desk = desk_with(tmp_path / "many", rows)
     desk.run(rows, run_id="night-1")
-    desk.clock.pause(86_400)
+    desk.clock.sleep_blocking(86_400)
     many = Shards(desk, [(A, "SN-1", "unassign")], 1)
     many.run_all()
-    desk.clock.pause(3_600)
+    desk.clock.sleep_blocking(3_600)
     assert desk.run(rows, run_id="night-3", since_last=True).outcomes == ["assigned", "unchanged"]
 
 
@@ -742,7 +742,7 @@ def of_another_plan(folder: Path) -> None:
 
 def begun_anew(folder: Path) -> None:
     with closing(Journal(folder / JOURNAL_NAME)) as journal:
-        facts = {name: journal.meta(name) for name in ("runId", "shard", "calls")}
+        facts = {name: journal.fact(name) for name in ("runId", "shard", "calls")}
     gone(folder)
     JournalDraft(folder / JOURNAL_NAME).publish(facts)
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from telemetron_batch.domain.errors import DiskError, LockedError
 from telemetron_batch.storage import lease as leases
 from telemetron_batch.storage.lease import LEASE_S, TAKEOVER_AFTER_S, Lease, LeaseAcquirer
-from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseHolder, boot_id, is_in_use, remote_holder
+from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseOwner, boot_id, is_in_use, remote_holder
 from telemetron_batch.storage.lock import LockOwner
 
-HERE = LeaseHolder(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
-THERE = LeaseHolder(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
+HERE = LeaseOwner(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
+THERE = LeaseOwner(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
 
 
 class Time:
@@ -42,13 +42,13 @@ def names(lock: Path) -> list[str]:
     return sorted(path.name for path in lock.parent.iterdir())
 
 
-def taken(lock: Path, holder: LeaseHolder = HERE, now: Callable[[], float] | None = None) -> Lease:
+def taken(lock: Path, holder: LeaseOwner = HERE, now: Callable[[], float] | None = None) -> Lease:
     lease = LeaseAcquirer(lock, holder, "run night", now or Time()).try_acquire()
     assert lease is not None
     return lease
 
 
-def won_from(lock: Path, holder: LeaseHolder = THERE) -> Lease:
+def won_from(lock: Path, holder: LeaseOwner = THERE) -> Lease:
     """Return the lease after a takeover by another host, which saw no renewal for long enough."""
     now = Time(5_000.0)
     newcomer = LeaseAcquirer(lock, holder, "run night", now)
@@ -72,7 +72,7 @@ def test_on_the_owners_host_a_process_with_the_kernel_lock_takes_over_at_once(lo
     taken(lock)
     newer = taken(lock, replace(HERE, pid=12))
     assert newer.number == 2
-    assert newer.is_copied
+    assert newer.is_journal_detached
     assert names(lock) == ["run.lease.2"]
 
 
@@ -88,7 +88,7 @@ def test_on_another_host_it_first_watches_by_its_own_clock(lock: Path) -> None:
     lease = newcomer.try_acquire()
     assert lease is not None
     assert lease.number == 2
-    assert not lease.is_copied  # a write of the former owner's may still be on its way
+    assert not lease.is_journal_detached  # a write of the former owner's may still be on its way
 
 
 def test_the_term_is_shorter_than_the_takeover_time_with_a_margin_for_clocks() -> None:
@@ -119,7 +119,7 @@ def test_a_waiting_process_gets_the_lease_when_the_owner_ends(lock: Path) -> Non
     owner.release()
     lease = newcomer.try_acquire()
     assert lease is not None
-    assert lease.is_copied
+    assert lease.is_journal_detached
 
 
 def test_a_renewed_lease_is_valid_for_a_term_from_the_start_of_the_renewal(lock: Path) -> None:
@@ -238,9 +238,9 @@ def test_a_possible_late_write_is_remembered_until_the_journal_is_copied(lock: P
     taken(lock)
     won_from(lock)  # and dies before it has made the copy
     again = taken(lock, replace(THERE, pid=23))
-    assert not again.is_copied
-    again.mark_copied()
-    assert taken(lock, replace(THERE, pid=24)).is_copied
+    assert not again.is_journal_detached
+    again.mark_journal_detached()
+    assert taken(lock, replace(THERE, pid=24)).is_journal_detached
 
 
 def test_storage_errors_are_ignored_until_the_term_ends(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_a_disk_too_full_for_a_lease_file_is_reported_and_leaves_none(
 
 
 def test_a_lease_counts_as_use_only_if_it_is_of_another_host(lock: Path) -> None:
-    mine = LeaseHolder.of(LockOwner(1, "now", "night"))
+    mine = LeaseOwner.of(LockOwner(1, "now", "night"))
     assert mine.boot == boot_id()
     lease = taken(lock, mine)
     assert remote_holder(lock) is None
@@ -353,7 +353,7 @@ class Process:
         self._killed = self._wants_to_end = False
         self.is_over = False
         self.lease: Lease | None = None
-        holder = LeaseHolder(pid, "now", "night", f"host-{host}", f"boot-{host}")
+        holder = LeaseOwner(pid, "now", "night", f"host-{host}", f"boot-{host}")
         self._newcomer = LeaseAcquirer(Path("run.lock"), holder, "run night", self._now)
         self._newcomer._files = SteppedFiles(world, self._wait)
         self._thread = threading.Thread(target=self._live, daemon=True)

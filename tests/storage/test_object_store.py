@@ -106,7 +106,7 @@ def test_free_space_is_checked_before_the_download(desk: Desk, memory: Any, monk
     def fetched(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(object_store, "_SPARE", 1 << 60)
+    monkeypatch.setattr(object_store, "_SPARE_BYTES", 1 << 60)
     monkeypatch.setattr(type(memory), "get_file", fetched)
     with pytest.raises(DiskError, match="MiB free"):
         run(desk, url)

@@ -34,8 +34,8 @@ def table_of(numbers: list[int]) -> pa.RecordBatch:
 
 @given(ROOM, NUMBERS)
 @SETTINGS
-def test_a_column_keeps_its_values_in_order(tmp_path: Path, room: SpillLimits, blocks: list[list[int]]) -> None:
-    with Scratch(tmp_path / "s", room) as scratch:
+def test_a_column_keeps_its_values_in_order(tmp_path: Path, limits: SpillLimits, blocks: list[list[int]]) -> None:
+    with Scratch(tmp_path / "s", limits) as scratch:
         column = SpillColumn(scratch, np.int32)
         for block in blocks:
             column.add(np.array(block, np.int64))
@@ -45,11 +45,11 @@ def test_a_column_keeps_its_values_in_order(tmp_path: Path, room: SpillLimits, b
 @given(ROOM, st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=6), st.data())
 @SETTINGS
 def test_a_run_length_column_keeps_its_numbers(
-    tmp_path: Path, room: SpillLimits, blocks: list[list[int]], data: st.DataObject
+    tmp_path: Path, limits: SpillLimits, blocks: list[list[int]], data: st.DataObject
 ) -> None:
     numbers = [number for block in blocks for number in block]
     places = data.draw(st.lists(st.integers(0, len(numbers) - 1))) if numbers else []
-    with Scratch(tmp_path / "s", room) as scratch:
+    with Scratch(tmp_path / "s", limits) as scratch:
         runs = RunLengthColumn(scratch)
         for block in blocks:
             runs.add(np.array(block, np.int64))
@@ -59,10 +59,10 @@ def test_a_run_length_column_keeps_its_numbers(
 @given(ROOM, NUMBERS, st.booleans(), st.sampled_from([1, 24 << 20]))
 @SETTINGS
 def test_records_with_equal_hashes_go_into_one_partition_in_order(
-    tmp_path: Path, room: SpillLimits, blocks: list[list[int]], only_even: bool, at_once: int
+    tmp_path: Path, limits: SpillLimits, blocks: list[list[int]], only_even: bool, at_once: int
 ) -> None:
     together = patch("telemetron_batch.storage.spill._FLUSH_BYTES", range(at_once, at_once + 1))
-    with Scratch(tmp_path / "s", room) as scratch, together:
+    with Scratch(tmp_path / "s", limits) as scratch, together:
         spread = PartitionedTable(scratch)
         for block in blocks:
             numbers = np.array(block, np.uint64)
@@ -80,9 +80,9 @@ def test_records_with_equal_hashes_go_into_one_partition_in_order(
 @given(ROOM, st.integers(1, 30), st.dictionaries(st.integers(0, 29), st.text(max_size=5)), st.data())
 @SETTINGS
 def test_texts_of_rows_are_read_as_they_were_added(
-    tmp_path: Path, room: SpillLimits, rows: int, said: dict[int, str], data: st.DataObject
+    tmp_path: Path, limits: SpillLimits, rows: int, said: dict[int, str], data: st.DataObject
 ) -> None:
-    with Scratch(tmp_path / "s", room) as scratch:
+    with Scratch(tmp_path / "s", limits) as scratch:
         texts = SparseTextColumn(scratch, rows)
         told = {row: text for row, text in said.items() if row < rows}
         for row, text in told.items():
@@ -152,7 +152,7 @@ def test_nothing_is_written_after_removal(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_everything_stays_in_memory() -> None:
-    scratch = Scratch(room=SpillLimits(memory=0))
+    scratch = Scratch(limits=SpillLimits(memory=0))
     spread = PartitionedTable(scratch)
     spread.add(table_of([1, 2, 3]), np.array([1, 2, 3], np.uint64))
     assert [table.num_rows for table in spread.drain_parts()] == [3]

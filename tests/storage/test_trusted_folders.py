@@ -23,7 +23,7 @@ from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.listing import list_runs
 from telemetron_batch.sandbox.state import SandboxState
-from telemetron_batch.sharding.barrier import barrier
+from telemetron_batch.sharding.barrier import collect_unreleased_by_shard
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
@@ -263,7 +263,7 @@ def test_nothing_of_a_shard_is_read_through_a_link(desk: Desk, name: str) -> Non
     (folder / name).symlink_to(desk.folder / "away")
     works: list[Callable[[], object]] = [
         lambda: shard(desk),
-        lambda: barrier(folder, clock=desk.clock),
+        lambda: collect_unreleased_by_shard(folder, clock=desk.clock),
         lambda: report_run(folder),
     ]
     for work in works:
@@ -285,9 +285,9 @@ def test_a_damaged_file_of_unreleased_devices_is_reported(desk: Desk, size: int)
     path = folder / "shards" / "1" / "left.arrow"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(JournalError, match=r"left\.arrow is damaged .*; move .* away"):
-        barrier(folder, clock=desk.clock)
+        collect_unreleased_by_shard(folder, clock=desk.clock)
     path.unlink()
-    assert barrier(folder, clock=desk.clock).unfinished == (2,)
+    assert collect_unreleased_by_shard(folder, clock=desk.clock).unfinished == (2,)
 
 
 # Whose API gets the key
@@ -375,7 +375,7 @@ def test_a_journal_does_not_choose_the_published_files(desk: Desk) -> None:
     (desk.folder / "precious").write_text("a secret")
     folder = desk.run(ROWS).folder
     with closing(Journal(folder / "journal.sqlite3")) as journal:
-        summary = journal.meta("summary")
+        summary = journal.fact("summary")
         journal.set_facts(summary={**summary, "files": [str(desk.folder / "precious"), "../../precious", "undo.csv"]})
     desk.run(ROWS, publish=str(desk.folder / "pub"))
     names = {path.name for path in (desk.folder / "pub" / "r1").iterdir()}
@@ -440,7 +440,7 @@ def test_a_copy_of_a_journal_is_not_written_through_a_link(desk: Desk) -> None:
     replace_with_copy(folder / "journal.sqlite3")
     assert (desk.folder / "precious").read_text() == "as it was"
     with closing(Journal(folder / "journal.sqlite3")) as journal:
-        assert journal.meta("runId") == "r1"
+        assert journal.fact("runId") == "r1"
 
 
 def test_the_log_is_not_written_through_a_link(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def _key(row: Row, line: int) -> tuple[object, ...]:
     customer, device, word, rest = row[0], row[1], row[2], row[3] if len(row) > 3 else ""
     action = Action(word).code if word in ACTIONS else UNKNOWN_ACTION
     wrong = Problem[rest] if rest in Problem.__members__ else Problem.NONE
-    cells = [customer, device, word] if wrong is Problem.CELLS else None
+    cells = [customer, device, word] if wrong is Problem.CELL_COUNT else None
     if cells:
         customer, device, action, word = "", "", UNKNOWN_ACTION, ""
     detail = f"wrong: {rest}" if wrong else ""

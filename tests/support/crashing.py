@@ -401,7 +401,7 @@ def _plan(record: journal.Journal) -> Plan:
     builder = RowsBuilder()
     for file, keys in record.key_columns():
         builder.add(file, keys)
-    return plan_calls(builder.rows(), PlanOptions(chunk_size=record.meta("shape")["chunk_size"]))
+    return plan_calls(builder.rows(), PlanOptions(chunk_size=record.fact("shape")["chunk_size"]))
 
 
 def _read(record: journal.Journal, plan: Plan) -> Left:

@@ -156,7 +156,7 @@ def _next_input(source: Path, written: float) -> str:
 
 def _config(fixture: Fixture, folder: Path) -> RunConfig:
     with closing(Journal(folder / JOURNAL_NAME)) as journal:
-        options = journal.meta("options")
+        options = journal.fact("options")
     return load_stored_config(folder, {**options, **fixture.world["options"]}, ENVIRON)
 
 

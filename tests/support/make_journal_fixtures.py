@@ -600,7 +600,7 @@ def _interrupted_night(scene: Scene) -> None:
 
 def _night(scene: Scene, rows: Sequence[Row]) -> None:
     number = len([*REPORTS.glob("nights-*")]) + 1
-    scene.clock.pause(DAY)
+    scene.clock.sleep_blocking(DAY)
     scene.run_id = f"nights-{number}"
     shutil.rmtree("input", ignore_errors=True)
     scene.run(scene.file(rows, f"erp-{number}.csv"), since_last=True)

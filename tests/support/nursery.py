@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import pandas  # noqa: F401 - what pyarrow would import in every child
 
 from telemetron_batch.domain.errors import BatchError
-from telemetron_batch.domain.model import HiddenRows, InputOptions
+from telemetron_batch.domain.model import HiddenRowsPolicy, InputOptions
 from telemetron_batch.input.load import load
 
 MEMORY = 1 << 30
@@ -81,7 +81,7 @@ def _peak() -> int:
 
 def _read(path: str, options: Mapping[str, Any]) -> tuple[str, str]:
     try:
-        wanted = InputOptions(**{**options, "hidden": HiddenRows(options.get("hidden", "refuse"))})
+        wanted = InputOptions(**{**options, "hidden": HiddenRowsPolicy(options.get("hidden", "refuse"))})
         rows = load([path], wanted, spool=Path(path).parent).rows
     except BatchError as error:
         words = str(error)

@@ -14,7 +14,7 @@ import redis
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.rate_limit.pacer import Permit, spacing
-from telemetron_batch.rate_limit.script_backend import SCRIPT, compute_update
+from telemetron_batch.rate_limit.script_backend import SCRIPT, learn_from_incident
 from telemetron_batch.rate_limit.shared import _SharedPermit
 
 PROGRAM = shutil.which("redis-server") or ""
@@ -79,7 +79,7 @@ class Member:
         answer = json.loads(self.script(keys=["state", "log", "accepted"], args=[json.dumps(request)]))
         self.answer = answer
         if "facts" in answer:
-            self.exchange(now, {"kind": "lesson", "known": compute_update(answer["facts"])})
+            self.exchange(now, {"kind": "lesson", "known": learn_from_incident(answer["facts"])})
         return answer
 
     def acquire(self, now: float) -> Permit | float:

@@ -47,13 +47,13 @@ T = TypeVar("T")
 
 REPORT_URL: Final = "report_url"
 SUMMARY: Final = "summary"
-RETRIED: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
+RETRYABLE_EXIT_CODES: Final = (ExitCode.STOPPED, ExitCode.LOCKED)
 FAIL_ON: Final = ("stopped", "incomplete", "attention")
 
 AS_OF: Final = "{{ dag_run.data_interval_end.isoformat() if dag_run.data_interval_end else '' }}"
 """The end of the task's data interval; empty for a manual run without one."""
 
-_ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
+_OPTIONS_GIVEN_AS_ARGUMENTS: Final = ("as_of", "run_id", "reports_dir", "shards", "shards_at_once", "shard", "phase")
 _MAX_NAME_LENGTH: Final = 150
 _DEFAULT_LONGEST_WAIT: Final = "5m"
 """A deferrable task waits up to this long inside its slot, unless the option `longest_wait` is given."""
@@ -274,8 +274,12 @@ class ReportingOperator(FolderOperator):
     def _problem(self, fields: Mapping[str, Any]) -> Exception | None:
         """Return the exception that fails the task, if any."""
         if self.fail_on == "stopped":
-            return stopped(fields)
-        return stopped(fields) or _nothing_succeeded(fields) or _wants_attention(fields, self.fail_on)
+            return exception_if_stopped(fields)
+        return (
+            exception_if_stopped(fields)
+            or _exception_if_nothing_succeeded(fields)
+            or _exception_if_attention_wanted(fields, self.fail_on)
+        )
 
     def _push_report_url(self, context: Mapping[str, Any]) -> None:
         """Publish the URL of the report, before the work: a failing task has a report, too."""
@@ -308,15 +312,15 @@ def folder_name(run_id: str) -> str:
     return f"{name[:_MAX_NAME_LENGTH]}-{sha256(run_id.encode()).hexdigest()[:12]}"
 
 
-def stopped(fields: Mapping[str, Any]) -> Exception | None:
+def exception_if_stopped(fields: Mapping[str, Any]) -> Exception | None:
     """Return the exception for work that stopped early, retryable or not; None if it did not stop."""
     if not fields["stop"]:
         return None
-    kind: type[Exception] = AirflowException if fields["exitCode"] in RETRIED else AirflowFailException
+    kind: type[Exception] = AirflowException if fields["exitCode"] in RETRYABLE_EXIT_CODES else AirflowFailException
     return kind(f"{fields['stop']['reason']}; {fields['stop']['advice']}")
 
 
-def _nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
+def _exception_if_nothing_succeeded(fields: Mapping[str, Any]) -> Exception | None:
     """Return the exception for a finished run in which no row succeeded although it had rows to send; else None.
 
     A skipped row succeeded unless it wants attention, or the run tolerates that outcome.
@@ -338,7 +342,7 @@ def _tolerates_skipped(fields: Mapping[str, Any]) -> bool:
     return Outcome.SKIPPED in (OPTIONS_BY_KEY["tolerate"].parse(text) for text in tolerated)
 
 
-def _wants_attention(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
+def _exception_if_attention_wanted(fields: Mapping[str, Any], fail_on: str) -> Exception | None:
     """Return the exception that fails the task if rows want attention and `fail_on` is "attention"."""
     if fail_on == "attention" and fields["exitCode"] == ExitCode.ATTENTION:
         return _failure(f"{fields['attention']} rows want attention: see attention.csv")
@@ -357,7 +361,7 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except BatchError as exc:
-        if exc.exit_code in RETRIED:
+        if exc.exit_code in RETRYABLE_EXIT_CODES:
             raise AirflowException(str(exc)) from exc
         raise AirflowFailException(str(exc)) from exc
 
@@ -365,7 +369,7 @@ def translate_errors() -> Iterator[None]:
 def _check_options(options: Any) -> None:
     """Raise ValueError for options that are arguments of their own, when the DAG is parsed."""
     if isinstance(options, Mapping):
-        doubled = [name for name in _ARGUMENTS if name in named_options(options, "options")]
+        doubled = [name for name in _OPTIONS_GIVEN_AS_ARGUMENTS if name in named_options(options, "options")]
         if doubled:
             raise ValueError(f"options: {', '.join(doubled)} is an argument of its own")
 

@@ -17,7 +17,8 @@ from telemetron_batch.airflow_provider.shards import (
 )
 from telemetron_batch.domain.actions import Phase
 
-_BARRIER: Final = {"block": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, "stop": TriggerRule.ALL_SUCCESS}
+_RULES: Final = {"block": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, "stop": TriggerRule.ALL_SUCCESS}
+"""Trigger rule of the barrier for each value of `on_unassign_failure`."""
 
 
 def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its options
@@ -52,7 +53,7 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
         tried only once, because it always writes its report. With `depends_on_past` the first task
         waits until all tasks of the group have succeeded in the previous DAG run.
     """
-    if on_unassign_failure not in _BARRIER:
+    if on_unassign_failure not in _RULES:
         raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
     with TaskGroup(group_id=group_id) as group:
         all_have = {"reports_dir": reports_dir, "run_id": run_id or _run_id(group), **task_arguments}
@@ -64,9 +65,9 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
         plan = TelemetronPlanOperator(task_id="plan", file=file, **{**connected, **sharding})
         sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **connected}
         unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
-        barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_BARRIER[on_unassign_failure], **all_have)
+        barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_RULES[on_unassign_failure], **all_have)
         end = {**all_have, "fail_on": fail_on, "reports_url": reports_url, "outlets": [*outlets], "retries": 0}
-        reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_BARRIER["block"], **end)
+        reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_RULES["block"], **end)
         unassign >> barrier >> assign >> reconcile
         plan >> [barrier, reconcile]
     return group

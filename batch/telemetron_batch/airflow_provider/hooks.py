@@ -19,7 +19,7 @@ from telemetron_batch.config.sources import KEY_VARIABLE, load_profile
 from telemetron_batch.config.stored import ACCESS_OPTIONS
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.run.check import check
-from telemetron_batch.run.feed_back import configure
+from telemetron_batch.run.feed_back import attention_config
 
 _META_KEYS: Final = ("profile", "config")
 """Keys that are not options but name the source of options."""
@@ -66,7 +66,7 @@ class TelemetronHook(BaseHook):
         unset = {
             name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
         }
-        config = configure(files, {**unset, **from_connection, **given}, environ)
+        config = attention_config(files, {**unset, **from_connection, **given}, environ)
         for secret in config.secrets:
             mask_secret(secret.reveal())
         if config.api_key is None and not config.sandbox:

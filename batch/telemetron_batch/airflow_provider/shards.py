@@ -22,7 +22,7 @@ from telemetron_batch.airflow_provider.base import (
     ReportingOperator,
     SendingOperator,
     TelemetronOperator,
-    stopped,
+    exception_if_stopped,
     summary_dict,
 )
 from telemetron_batch.airflow_provider.shared_storage import sharing_warning
@@ -30,7 +30,7 @@ from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.run.locking import LockWaiter
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sharding.barrier import barrier
+from telemetron_batch.sharding.barrier import collect_unreleased_by_shard
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import plan_shards
@@ -133,7 +133,7 @@ class TelemetronShardOperator(SendingOperator):
         config = self._config(context, shard=number, phase=self.phase)
         fields = summary_dict(self._run_in_thread(partial(run_shard, config)))
         self._deferred(context, fields)
-        if problem := stopped(fields):
+        if problem := exception_if_stopped(fields):
             context["ti"].xcom_push(key=SUMMARY, value=fields)
             raise problem
         return fields
@@ -157,7 +157,7 @@ class TelemetronBarrierOperator(FolderOperator):
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Collect the unreleased devices of all shards."""
-        result = self._run_in_thread(partial(_retry_while_locked, barrier, self.folder)).as_json()
+        result = self._run_in_thread(partial(_retry_while_locked, collect_unreleased_by_shard, self.folder)).as_json()
         if not result["complete"]:
             self.log.warning("shards %s have not made all their unassigns", result["unfinishedShards"])
         return result

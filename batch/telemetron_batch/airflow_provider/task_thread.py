@@ -72,7 +72,7 @@ class TaskObserver(RunObserver):
         text = "%d rows: %d devices of %d customers in %d calls at %s; %d duplicates, %d invalid"
         numbers = (plan.rows, plan.devices, plan.customers, plan.calls, plan.rate, plan.duplicates, plan.invalid)
         self._log.info(text, *numbers)
-        for words in plan.held:
+        for words in plan.held_sentences:
             self._log.warning("%s", printable(words))
         return True
 
@@ -85,8 +85,8 @@ class TaskObserver(RunObserver):
         """Return True, for the progress lines."""
         return True
 
-    def on_progress(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, snapshot: ProgressSnapshot) -> None:
         """Log the progress every half minute."""
-        if view.elapsed >= self._logged_at + _PROGRESS_EVERY_S:
-            self._logged_at = view.elapsed
-            self._log.info("progress: %s", format_log(view))
+        if snapshot.elapsed >= self._logged_at + _PROGRESS_EVERY_S:
+            self._logged_at = snapshot.elapsed
+            self._log.info("progress: %s", format_log(snapshot))

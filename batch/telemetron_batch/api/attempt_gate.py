@@ -12,7 +12,7 @@ from typing import Final
 
 from telemetron_batch.api.classify import (
     ErrorResponse,
-    NoResponse,
+    NoUsableResponse,
     StopRun,
     Throttled,
     Transient,
@@ -33,7 +33,7 @@ from telemetron_batch.storage.clock import iso
 _RETRY_BUDGET: Final = 50
 """Retries in addition to one per answer, before all retries wait their longest."""
 
-RECOGNITION: Final = 0
+API_CHECK_CALL: Final = 0
 """Call number of the query that checks whether the API is at the URL."""
 
 _LEASE_POLL_S: Final = 0.25
@@ -41,7 +41,7 @@ _LEASE_POLL_S: Final = 0.25
 _RENOTIFY_RATIO: Final = 0.2
 """Part of a pause by which it must grow before it is reported again."""
 _NOTIFY_PAUSE_S: Final = 5.0
-"""Seconds from which a pause is shown to the user; shorter ones are only recorded."""
+"""Minimum seconds of a pause that is shown to the user; shorter ones are only recorded."""
 _DAY_S: Final = 86_400.0
 _YEAR_S: Final = 365 * _DAY_S
 """Longest wait that is shown as a date, because calendars end."""
@@ -88,7 +88,7 @@ class AttemptSlot:
 class GateStatus:
     """State of the gate at one moment. Times are seconds from that moment."""
 
-    departures: int
+    permits_granted: int
     """Number of attempts that have left."""
     rate: float
     """Attempts per second that may leave at present, apart from pauses."""
@@ -120,7 +120,7 @@ class AttemptGate:
         self._is_connection_limit_notified = False
         self._wait_limits = limits
         self._wall = wall
-        self.halt = StopSignal()
+        self.stop_signal = StopSignal()
         self.on_event = on_event
         self._notified_pause_until = 0.0
         self.successes = 0
@@ -146,30 +146,30 @@ class AttemptGate:
     def pause_left(self) -> float:
         """Return the seconds that all workers will still wait because the API asked for it; 0 without a pause."""
         now = clock.now()
-        until = self._pace.held_until(now)
+        until = self._pace.paused_until(now)
         return 0.0 if until is None else until - now
 
-    def condition(self) -> GateStatus:
+    def status(self) -> GateStatus:
         """Return the gate's state, for display."""
         now = clock.now()
         return GateStatus(
-            departures=self._pace.departures,
+            permits_granted=self._pace.permits_granted,
             rate=self._pace.rate(now),
             pause_left=self.pause_left(),
             down_for=self._detector.down_for(now) if self._detector.is_down else None,
             next_probe=self._detector.next_probe(now),
-            stop=self.halt.stop,
+            stop=self.stop_signal.stop,
         )
 
     async def acquire(self, call: int) -> AttemptSlot | None:
         """Wait until an attempt may leave and return its slot; None if the run stops first."""
-        while not self.halt:
-            if not self.owns_run() or (self.is_recognising and call != RECOGNITION):
-                await clock.wait_for_event(self.halt.event, _LEASE_POLL_S)
+        while not self.stop_signal:
+            if not self.owns_run() or (self.is_recognising and call != API_CHECK_CALL):
+                await clock.wait_for_event(self.stop_signal.event, _LEASE_POLL_S)
                 continue
             now = clock.now()
             self._check_wait_limits(now)
-            wait = self._detector.take(call, now, clock.jitter())
+            wait = self._detector.wait_before_attempt(call, now, clock.jitter())
             if wait <= 0:
                 permit = await self._pace.acquire(now)
                 if isinstance(permit, Permit):
@@ -177,11 +177,11 @@ class AttemptGate:
                 wait = permit
                 if self.pause_left() >= _NOTIFY_PAUSE_S:  # another process may have been asked to wait
                     self._notify_pause()
-            await clock.wait_for_event(self.halt.event, wait)
+            await clock.wait_for_event(self.stop_signal.event, wait)
         return None
 
     def _open_slot(self, call: int, permit: Permit) -> AttemptSlot | None:
-        if self.halt:  # the run stopped while the permit was requested
+        if self.stop_signal:  # the run stopped while the permit was requested
             self._pace.abandoned(permit, clock.now())
             return None
         return AttemptSlot(call, permit, self._detector.is_down)
@@ -204,7 +204,7 @@ class AttemptGate:
 
     @contextmanager
     def recognition(self) -> Iterator[None]:
-        """Let only the attempts of `RECOGNITION` leave."""
+        """Let only the attempts of `API_CHECK_CALL` leave."""
         self.is_recognising = True
         try:
             yield
@@ -223,15 +223,15 @@ class AttemptGate:
         else:
             self._answered(slot, hint)
         if isinstance(verdict, StopRun):
-            self.halt.set(verdict.stop)
+            self.stop_signal.set(verdict.stop)
 
     def stop_if_never_reached(self, text: str) -> bool:
         """Stop the run if nothing has ever answered, and return whether that is so. No single call is to blame then."""
         if not self.ever_reached:
-            self.halt.set(Stop(StopReason.API_UNREACHABLE, f": {text}"))
+            self.stop_signal.set(Stop(StopReason.API_UNREACHABLE, f": {text}"))
         return not self.ever_reached
 
-    def counts_as_attempt(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None) -> bool:
+    def counts_as_attempt(self, slot: AttemptSlot, failure: NoUsableResponse | ErrorResponse | None) -> bool:
         """Return whether a failed attempt, whose result was reported, counts against its call.
 
         It does not if the API was down when it left; nor if the API can be reached, but the connection was refused
@@ -239,7 +239,7 @@ class AttemptGate:
         """
         if slot.while_down:
             return False
-        if not isinstance(failure, NoResponse) or not failure.how.is_refused_connection or not self.ever_reached:
+        if not isinstance(failure, NoUsableResponse) or not failure.how.is_refused_connection or not self.ever_reached:
             return True
         return failure.sent and not self._connection_limit.is_limit
 
@@ -272,18 +272,18 @@ class AttemptGate:
             self._notified_pause_until = until
             self.on_event("hold", f"waiting {left:.1f} s: the API asked for it", is_shown=left >= _NOTIFY_PAUSE_S)
 
-    def _failed(self, slot: AttemptSlot, text: str, failure: NoResponse | ErrorResponse | None) -> None:
+    def _failed(self, slot: AttemptSlot, text: str, failure: NoUsableResponse | ErrorResponse | None) -> None:
         now = clock.now()
         was_down = self._detector.is_down
         self._unreachable_since = self._unreachable_since or now
         self._last_failure = text
-        is_refused = isinstance(failure, NoResponse) and failure.how.is_refused_connection
+        is_refused = isinstance(failure, NoUsableResponse) and failure.how.is_refused_connection
         if is_refused and self._connection_limit.refused(slot.call, now):
             self._pace.throttled(slot.permit, now, None, clock.jitter())
             self._notify_connection_limit(text)
         else:
             self._pace.abandoned(slot.permit, now)
-        self._detector.failed(slot.call, now, sent=not isinstance(failure, NoResponse) or failure.sent)
+        self._detector.failed(slot.call, now, sent=not isinstance(failure, NoUsableResponse) or failure.sent)
         if self._detector.is_down and not was_down:
             self.on_event("down", f"the API seems to be down ({text}); probing until it answers")
 
@@ -308,15 +308,15 @@ class AttemptGate:
             and self._unreachable_since is not None
             and now - self._unreachable_since >= self._wait_limits.down
         ):
-            self.halt.set(Stop(StopReason.API_UNREACHABLE, f": {self._last_failure}"))
+            self.stop_signal.set(Stop(StopReason.API_UNREACHABLE, f": {self._last_failure}"))
         if not self.can_record():
-            self.halt.set(Stop(StopReason.DISK_FULL))
+            self.stop_signal.set(Stop(StopReason.DISK_FULL))
         if self._detector.is_down and self._detector.down_for(now) >= self._wait_limits.down:
-            self.halt.set(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
+            self.stop_signal.set(Stop(StopReason.API_DOWN, f"{self._detector.down_for(now):.0f}"))
         elif self.pause_left() > self._wait_limits.pause:
             until = self._wall() + min(self.pause_left(), _YEAR_S)
             wait = "for more than a year" if self.pause_left() > _YEAR_S else f"until {_time_text(until, self._wall())}"
-            self.halt.set(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
+            self.stop_signal.set(Stop(StopReason.API_ASKS_TO_WAIT, wait, until))
 
 
 def _is_api_error(result: HttpResult) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import PROXY_STOPS, FailureKind, NoResponse, customer_not_found
+from telemetron_batch.api.classify import PROXY_STOPS, FailureKind, NoUsableResponse, customer_not_found
 from telemetron_batch.api.customer_query import PROBE_EMAIL
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
@@ -34,7 +34,7 @@ def stop_of(result: HttpResult, base_url: str) -> Stop | None:
     """Return None if the API can be used, else what is wrong and what to do."""
     if result.failure is None:
         return None if _is_api_response(result) else _not_the_api(base_url, "its answer is not one of the API's")
-    if isinstance(result.failure, NoResponse):
+    if isinstance(result.failure, NoUsableResponse):
         return _unreachable(result.failure)
     status, text = result.failure.status, result.failure.text
     if customer_not_found(result.failure):
@@ -64,7 +64,7 @@ def _not_the_api(base_url: str, reason: str) -> Stop:
     return Stop(StopReason.NOT_THE_API, f"{base_url} ({reason})", advice=advice)
 
 
-def _unreachable(failure: NoResponse) -> Stop:
+def _unreachable(failure: NoUsableResponse) -> Stop:
     if failure.how in PROXY_STOPS:
         return Stop(PROXY_STOPS[failure.how], failure.text)
     return Stop(StopReason.API_UNREACHABLE, f": {failure.text}", advice=Advice(_ADVICE.get(failure.how, _OTHERWISE)))

@@ -61,7 +61,7 @@ class WithdrawnError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NoResponse:
+class NoUsableResponse:
     """An attempt without an HTTP answer, or with a 200 that cannot be used."""
 
     how: FailureKind
@@ -105,7 +105,7 @@ class Transient:
     """A failure that a retry may solve."""
 
     code: ClassVar = "tryAgain"
-    doubt: SideEffects
+    side_effects: SideEffects
     reason: Reason
     text: str
     counts_as_down: bool
@@ -123,17 +123,17 @@ class Throttled:
 
     code: ClassVar = "throttled"
     reason: ClassVar = Reason.THROTTLED
-    doubt: SideEffects
+    side_effects: SideEffects
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class PayloadTooLarge:
+class TooManyDevices:
     """The call contains more devices than the API accepts."""
 
     code: ClassVar = "tooMany"
     reason: ClassVar = Reason.TOO_MANY_DEVICES
-    doubt: ClassVar = SideEffects.NOT_DONE
+    side_effects: ClassVar = SideEffects.NOT_DONE
     text: str
 
 
@@ -144,13 +144,13 @@ class DeviceRejected:
     code: ClassVar = "suspect"
     reason: ClassVar = Reason.DEVICE_REFUSED
     text: str
-    doubt: SideEffects = SideEffects.NOT_DONE
+    side_effects: SideEffects = SideEffects.NOT_DONE
     """Unclear if something in front of the API refused the call."""
 
     @property
     def is_from_elsewhere(self) -> bool:
         """Whether the answer does not have the form of the API's answers."""
-        return self.doubt is not SideEffects.NOT_DONE
+        return self.side_effects is not SideEffects.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class CallRejected:
     """The API refuses every device of the call for the same reason."""
 
     code: ClassVar = "settled"
-    doubt: ClassVar = SideEffects.NOT_DONE
+    side_effects: ClassVar = SideEffects.NOT_DONE
     outcome: Outcome
     reason: Reason
     text: str = ""
@@ -169,7 +169,7 @@ class StopRun:
     """The API refuses this client, so further calls are pointless."""
 
     code: ClassVar = "stopRun"
-    doubt: ClassVar = SideEffects.NOT_DONE
+    side_effects: ClassVar = SideEffects.NOT_DONE
     reason: Reason
     stop: Stop
 
@@ -179,7 +179,7 @@ class StopRun:
         return self.stop.sentence
 
 
-Verdict = Transient | Throttled | PayloadTooLarge | DeviceRejected | CallRejected | StopRun
+Verdict = Transient | Throttled | TooManyDevices | DeviceRejected | CallRejected | StopRun
 
 
 _NO_VALID_DEVICES: Final = re.compile(
@@ -224,9 +224,11 @@ def customer_not_found(refusal: ErrorResponse) -> bool:
     return refusal.status == 404 and refusal.is_api_error and bool(_CUSTOMER_NOT_FOUND.fullmatch(refusal.words.strip()))
 
 
-def classify(failure: NoResponse | ErrorResponse, action: Action) -> Verdict:
+def classify(failure: NoUsableResponse | ErrorResponse, action: Action) -> Verdict:
     """Return the verdict on an attempt without a usable answer."""
-    return _classify_no_response(failure) if isinstance(failure, NoResponse) else _classify_status(failure, action)
+    return (
+        _classify_no_response(failure) if isinstance(failure, NoUsableResponse) else _classify_status(failure, action)
+    )
 
 
 PROXY_STOPS: Final = {
@@ -236,7 +238,7 @@ PROXY_STOPS: Final = {
 """Failures after which no further request can succeed: the proxy refuses this client."""
 
 
-def _classify_no_response(failure: NoResponse) -> Transient | StopRun:
+def _classify_no_response(failure: NoUsableResponse) -> Transient | StopRun:
     if failure.how in PROXY_STOPS:
         return StopRun(Reason.PROXY_REFUSED, Stop(PROXY_STOPS[failure.how], failure.text))
     side_effects = SideEffects.UNCLEAR if failure.sent else SideEffects.NOT_DONE
@@ -276,7 +278,7 @@ def _classify_refusal(error: ErrorResponse, action: Action) -> Verdict:
     """Return the verdict on any other 4xx: the API did not accept the request and changed nothing."""
     full_text, text = error.words, _error_text(error)
     if error.status == 413:
-        return PayloadTooLarge(text)
+        return TooManyDevices(text)
     if not error.is_api_error:
         return DeviceRejected(text, SideEffects.UNCLEAR)
     if not action.facts.may_create and customer_not_found(error):
@@ -284,7 +286,7 @@ def _classify_refusal(error: ErrorResponse, action: Action) -> Verdict:
     if _NO_VALID_DEVICES.search(full_text):
         return CallRejected(Outcome.SKIPPED, Reason.NO_VALID_DEVICES, text)
     if _is_about_request_size(full_text):
-        return PayloadTooLarge(text)
+        return TooManyDevices(text)
     if _MENTIONS_CUSTOMER.search(full_text):
         return CallRejected(Outcome.FAILED, Reason.CUSTOMER_REFUSED, text)
     return DeviceRejected(text)

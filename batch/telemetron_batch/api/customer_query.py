@@ -9,10 +9,10 @@ from functools import partial
 from typing import Final
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.attempt_gate import RECOGNITION, AttemptGate
+from telemetron_batch.api.attempt_gate import API_CHECK_CALL, AttemptGate
 from telemetron_batch.api.classify import DeviceRejected, ErrorResponse, Transient, Verdict, customer_not_found
 from telemetron_batch.api.http_client import HttpResult, Post
-from telemetron_batch.api.retry import MAX_BACKOFF_S, AttemptBudget, retry_until_final
+from telemetron_batch.api.retry import MAX_BACKOFF_S, AttemptCounter, retry_until_final
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.stops import Stop, StopReason
@@ -25,7 +25,7 @@ _RECOGNITION_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
-class _QueryAttempts(AttemptBudget):
+class _QueryAttempts(AttemptCounter):
     """The attempts at one query."""
 
     number: int
@@ -45,12 +45,12 @@ class CustomerQuery:
     async def fetch(self, customer: str) -> CustomerHoldings | None:
         """Return what the customer holds, or the error that prevented it; None if the run stopped first."""
         self._queries += 1
-        spent = _QueryAttempts(number=-self._queries)
-        attempt = partial(self._attempt, customer, spent)
-        result = await retry_until_final(attempt, spent, self._attempts, self._gate)
+        used = _QueryAttempts(number=-self._queries)
+        attempt = partial(self._attempt, customer, used)
+        result = await retry_until_final(attempt, used, self._attempts, self._gate)
         if isinstance(result, CustomerHoldings | None):
             return result
-        if self._gate.halt:
+        if self._gate.stop_signal:
             return None
         return CustomerHoldings(customer, self._wall(), None, result.text)
 
@@ -63,21 +63,25 @@ class CustomerQuery:
             return
         with self._gate.recognition():
             until, pause = clock.now() + _RECOGNITION_TIMEOUT_S, 1.0
-            spent = _QueryAttempts(number=RECOGNITION)
+            used = _QueryAttempts(number=API_CHECK_CALL)
             while True:
-                result = await self._attempt(PROBE_EMAIL, spent)
-                if self._gate.is_recognised or self._gate.halt or not isinstance(result, Transient | DeviceRejected):
+                result = await self._attempt(PROBE_EMAIL, used)
+                if (
+                    self._gate.is_recognised
+                    or self._gate.stop_signal
+                    or not isinstance(result, Transient | DeviceRejected)
+                ):
                     return
                 remaining = until - clock.now()
                 if remaining <= 0:
                     break
-                await clock.wait_for_event(self._gate.halt.event, min(remaining, pause))
+                await clock.wait_for_event(self._gate.stop_signal.event, min(remaining, pause))
                 pause = min(2 * pause, MAX_BACKOFF_S)
             if result.is_from_elsewhere:
-                self._gate.halt.set(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
+                self._gate.stop_signal.set(Stop(StopReason.NOT_THE_API, f"{base_url} ({result.text})"))
 
-    async def _attempt(self, customer: str, spent: _QueryAttempts) -> CustomerHoldings | Verdict | None:
-        slot = await self._gate.acquire(spent.number)
+    async def _attempt(self, customer: str, used: _QueryAttempts) -> CustomerHoldings | Verdict | None:
+        slot = await self._gate.acquire(used.number)
         if slot is None:
             return None
         on_send = await self._gate.before_send(slot)
@@ -86,7 +90,7 @@ class CustomerQuery:
         result = _read(response, customer, at)
         self._gate.report(slot, None if isinstance(result, CustomerHoldings) else result, response)
         if isinstance(result, Transient):
-            spent.add(slot, response.failure, self._gate)
+            used.add(slot, response.failure, self._gate)
         return result
 
 

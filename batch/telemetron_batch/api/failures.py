@@ -45,8 +45,8 @@ ERROR_KINDS: Final[Mapping[type[Exception], FailureKind]] = {
 
 _UNKNOWN_ISSUER: Final = frozenset({18, 19, 20, 21})
 """OpenSSL's codes for a certificate whose issuer is not trusted: self-signed, or issued by an unknown CA."""
-_NO_TLS_FAILURES: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""Errors of TLS that a connection meets which is closed, or that waits for bytes."""
+_NOT_TLS_FAILURES: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""Exceptions of `ssl` that mean "closed" or "needs more bytes", not a TLS failure."""
 
 
 def failure_of(exc: Exception, *, at_proxy: bool) -> tuple[FailureKind, str]:
@@ -61,7 +61,7 @@ def failure_of(exc: Exception, *, at_proxy: bool) -> tuple[FailureKind, str]:
     if kind is FailureKind.PROXY_REFUSED:
         return _proxy_failure(str(exc))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-    if tls is not None and not isinstance(tls, _NO_TLS_FAILURES):
+    if tls is not None and not isinstance(tls, _NOT_TLS_FAILURES):
         is_unknown = isinstance(tls, ssl.SSLCertVerificationError) and tls.verify_code in _UNKNOWN_ISSUER
         return FailureKind.UNTRUSTED if is_unknown else FailureKind.TLS, f"{_text(tls)}{' of the proxy' * at_proxy}"
     if at_proxy:

@@ -13,7 +13,14 @@ from statistics import median
 from typing import Any, Final, TypeVar
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import ErrorResponse, FailureKind, NoResponse, Verdict, WithdrawnError, classify
+from telemetron_batch.api.classify import (
+    ErrorResponse,
+    FailureKind,
+    NoUsableResponse,
+    Verdict,
+    WithdrawnError,
+    classify,
+)
 from telemetron_batch.api.http import LIBRARY, PooledTransport, post
 from telemetron_batch.api.request_trace import OnSend, RequestTrace, TransportError
 from telemetron_batch.api.target import ApiTarget
@@ -31,7 +38,7 @@ T = TypeVar("T")
 _MAX_CONNECT_S: Final = 10.0
 """Longest time for opening a connection, in seconds."""
 _MIN_LATENCY_SAMPLES: Final = 5
-"""Answers from which the usual response time is known."""
+"""Minimum number of answers before the usual response time is known."""
 _MAX_FAST_503: Final = 20
 """Answers of status 503 in a row that may count as throttling. After more, the API is taken for down."""
 _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
@@ -41,12 +48,12 @@ _NO_ROUTE: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 class HttpResult:
     """The result of one request: a body to read, or a failure to classify."""
 
-    failure: NoResponse | ErrorResponse | None
+    failure: NoUsableResponse | ErrorResponse | None
     """None for a 2xx with a complete `body`."""
     body: bytes = b""
     status: int | None = None
     hint: ServerHint = ServerHint()  # noqa: RUF009 - frozen
-    show: protocol.Show = printable
+    sanitize: protocol.Sanitizer = printable
     """Makes texts of the body safe to store and show."""
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     """Seconds of `connect` and `tls`, where a connection was opened, and of `answer`, from the start to its head."""
@@ -75,7 +82,7 @@ class HttpResult:
         except protocol.UnusableError as exc:
             kind = FailureKind.NOT_THE_API if isinstance(exc, protocol.NotTheApiError) else FailureKind.UNUSABLE
             text = f"the answer cannot be used: {exc}"
-            return classify(NoResponse(kind, sent=True, text=text), action)
+            return classify(NoUsableResponse(kind, sent=True, text=text), action)
 
 
 Post = Callable[[str, bytes, OnSend], Awaitable[HttpResult]]
@@ -141,14 +148,14 @@ class HttpClient:
         if not trace.is_refused:
             self._latencies.append(trace.seconds)
             self._consecutive_503 = 0
-            show = self._redactor.show if self._redactor.may_be_in(body) else printable
-            return HttpResult(None, body, status, hint, show, trace.phases)
+            sanitize = self._redactor.show if self._redactor.may_be_in(body) else printable
+            return HttpResult(None, body, status, hint, sanitize, trace.phase_seconds)
         waits = hint.retry_after or (status == 503 and self._is_suspiciously_fast_503(trace.seconds))
         raw, shown = protocol.read_error(body), protocol.read_error(body, self._redactor.show)
         unredacted = "" if raw == shown else raw.text
         is_api_error = shown.is_api_error and not (status in _NO_ROUTE and _is_phrase(status, raw.text))
         failure = ErrorResponse(status, shown.text, waits, is_api_error, unredacted)
-        return HttpResult(failure, b"", status, hint, seconds=trace.phases)
+        return HttpResult(failure, b"", status, hint, seconds=trace.phase_seconds)
 
     def _failed(self, trace: RequestTrace, exc: TransportError) -> HttpResult:
         """Return the result of a request without a complete answer."""
@@ -158,7 +165,7 @@ class HttpClient:
         if trace.status is not None and kind in (FailureKind.CUT, FailureKind.TLS):
             kind = FailureKind.UNUSABLE  # the server is up, and its answer was cut short
         text = protocol.one_line(_failure_text(kind, exc, clock.now() - trace.began), self._redactor.show)
-        return HttpResult(NoResponse(kind, trace.sent, text), status=trace.status, seconds=trace.phases)
+        return HttpResult(NoUsableResponse(kind, trace.sent, text), status=trace.status, seconds=trace.phase_seconds)
 
     def _is_suspiciously_fast_503(self, seconds: float) -> bool:
         """Return whether a 503 came much faster than normal answers: then a proxy throttles.

@@ -70,7 +70,7 @@ _MAX_VALUES: Final = 2_000_000
 """Values in an answer. More would take too much memory and time, and no valid answer has them."""
 
 
-Show = Callable[[str], str]
+Sanitizer = Callable[[str], str]
 """Makes a text of the API safe to store and show. Never applied to texts that are compared."""
 
 
@@ -96,9 +96,9 @@ class Reply:
     """A usable answer to a bulk request, matched to the requested positions."""
 
     results: Results
-    missing: tuple[int, ...]
+    omitted: tuple[int, ...]
     """Requested positions that the answer omits or contradicts itself about."""
-    unexpected: tuple[str, ...]
+    unrequested: tuple[str, ...]
     """Identifiers in the answer that were not requested."""
     customer_id: str
     customer_was_created: bool | None
@@ -167,7 +167,7 @@ def query_body(customer: str) -> bytes:
     return json.dumps({"email": customer}).encode()
 
 
-def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = printable) -> Reply:
+def read_reply(body: bytes, call: Call, positions: Sequence[int], sanitize: Sanitizer = printable) -> Reply:
     """Read a 200 and match it to the requested positions.
 
     Raises UnusableError if it is not an object whose `success` is true, or if its lists
@@ -176,9 +176,9 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = p
     _refuse_too_many_values(body)
     answer, endpoint = _answer(body, call.action), ENDPOINTS[call.action]
     if answer.get("success") is not True:
-        raise _no_success(_object(body), show)
-    listed = _entries(answer, endpoint.lists, show)
-    matched, entries, unexpected = _match(listed, call.devices, positions)
+        raise _no_success(_object(body), sanitize)
+    listed = _entries(answer, endpoint.lists, sanitize)
+    matched, entries, unrequested = _match(listed, call.devices, positions)
     created = answer.get("customerWasCreated")
     return Reply(
         results=Results(
@@ -188,9 +188,9 @@ def read_reply(body: bytes, call: Call, positions: Sequence[int], show: Show = p
             created=entries.created,
             reasons=_reasons(entries.codes, endpoint.why_skipped),
         ),
-        missing=_missing(positions, matched),
-        unexpected=tuple(_cut(show(identifier)) for identifier in unexpected),
-        customer_id=_text(answer.get("customerId"), show),
+        omitted=_missing(positions, matched),
+        unrequested=tuple(_cut(sanitize(identifier)) for identifier in unrequested),
+        customer_id=_text(answer.get("customerId"), sanitize),
         customer_was_created=created if isinstance(created, bool) else None,
         devices_remaining=None if endpoint.remaining is None else _number_of_devices(answer.get(endpoint.remaining)),
     )
@@ -204,9 +204,9 @@ def _answer(body: bytes, action: Action) -> dict[str, Any]:
         return _object(body)
 
 
-def _no_success(answer: Mapping[str, object], show: Show) -> UnusableError:
+def _no_success(answer: Mapping[str, object], sanitize: Sanitizer) -> UnusableError:
     kind = UnusableError if "success" in answer or "error" in answer else NotTheApiError
-    return kind(f"its success is not true: {_error_text(answer, show)}")
+    return kind(f"its success is not true: {_error_text(answer, sanitize)}")
 
 
 def _number_of_devices(entries: object) -> int | None:
@@ -217,16 +217,16 @@ def _number_of_devices(entries: object) -> int | None:
     return len(frozenset(devices)) if all(isinstance(device, str) for device in devices) else None
 
 
-def read_error(body: bytes, show: Show = printable) -> ErrorBody:
+def read_error(body: bytes, sanitize: Sanitizer = printable) -> ErrorBody:
     """Return the content of an error's body."""
     try:
         answer = _object(body if len(body) <= _MAX_JSON_ERROR_BYTES else b"")
         return ErrorBody(
-            _error_text(answer, show), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
+            _error_text(answer, sanitize), is_api_error=isinstance(answer.get("error"), str) and bool(answer["error"])
         )
     except UnusableError:
         page = _beginning(body[: 4 * (_MAX_TEXT_LENGTH + 1)].decode("utf-8", "replace"), _MAX_TEXT_LENGTH)
-        return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), show), is_api_error=False)
+        return ErrorBody(one_line(re.sub(r"<[^>]*>", " ", page), sanitize), is_api_error=False)
 
 
 def _refuse_too_many_values(body: bytes) -> None:
@@ -245,16 +245,16 @@ def _object(body: bytes) -> dict[str, object]:
     return answer
 
 
-def _error_text(answer: Mapping[str, object], show: Show) -> str:
+def _error_text(answer: Mapping[str, object], sanitize: Sanitizer) -> str:
     for name in ("error", "message"):
         if answer.get(name):
-            return one_line(_as_text(answer[name]), show)
-    return one_line(_as_text(answer), show)
+            return one_line(_as_text(answer[name]), sanitize)
+    return one_line(_as_text(answer), sanitize)
 
 
-def one_line(text: str, show: Show = printable) -> str:
+def one_line(text: str, sanitize: Sanitizer = printable) -> str:
     """Return the text in printable form, on one line and shortened."""
-    return _cut(show(" ".join(_beginning(text, _MAX_TEXT_LENGTH).split())))
+    return _cut(sanitize(" ".join(_beginning(text, _MAX_TEXT_LENGTH).split())))
 
 
 def _beginning(text: str, limit: int) -> str:
@@ -276,23 +276,23 @@ def _as_text(value: object) -> str:
         raise UnusableError("it is nested too deeply") from exc
 
 
-def _text(value: object, show: Show) -> str:
-    return "" if value is None else show(_as_text(value))
+def _text(value: object, sanitize: Sanitizer) -> str:
+    return "" if value is None else sanitize(_as_text(value))
 
 
-def _texts(values: list[Any], show: Show) -> list[str]:
+def _texts(values: list[Any], sanitize: Sanitizer) -> list[str]:
     """Return what `_text` returns for each value."""
     texts = values if _are_texts(values) else ["" if value is None else _as_text(value) for value in values]
-    if show is printable and is_printable("".join(texts)):
+    if sanitize is printable and is_printable("".join(texts)):
         return texts  # the usual case, without a call for each text
-    return [show(text) for text in texts]
+    return [sanitize(text) for text in texts]
 
 
 def _are_texts(values: Iterable[object]) -> bool:
     return {*map(type, values)} <= {str}
 
 
-def _entries(answer: Mapping[str, Any], lists: Mapping[str, Outcome], show: Show) -> _Entries:
+def _entries(answer: Mapping[str, Any], lists: Mapping[str, Outcome], sanitize: Sanitizer) -> _Entries:
     """Return the entries of the answer's lists, which may be objects or bare identifiers."""
     devices: list[_Device] = []
     identifiers: list[str] = []
@@ -310,7 +310,7 @@ def _entries(answer: Mapping[str, Any], lists: Mapping[str, Outcome], show: Show
     return _Entries(
         identifiers=identifiers,
         codes=codes,
-        device_ids=_texts([device.device_id for device in devices], show),
+        device_ids=_texts([device.device_id for device in devices], sanitize),
         created=[device.was_created if isinstance(device.was_created, bool) else None for device in devices],
     )
 
@@ -342,18 +342,18 @@ def _match(
     named_exactly = {exact[one] for one in identifiers if one in exact}
     entry_at: dict[int, int] = {}
     contradicted = set[int]()
-    unexpected = []
+    unrequested = []
     for entry, identifier in enumerate(identifiers):
         position = position_of.get(identifier)
         if position is None or position not in wanted:
-            unexpected.append(identifier)
+            unrequested.append(identifier)
         elif identifier in exact or position not in named_exactly:
             first = entry_at.setdefault(position, entry)
             if codes[first] != codes[entry]:
                 contradicted.add(position)
     for position in contradicted:
         del entry_at[position]
-    return [*entry_at], entries.take(entry_at.values()), unexpected
+    return [*entry_at], entries.take(entry_at.values()), unrequested
 
 
 def _match_loosely(spellings: Sequence[str], devices: Sequence[str]) -> dict[str, int]:
@@ -361,10 +361,10 @@ def _match_loosely(spellings: Sequence[str], devices: Sequence[str]) -> dict[str
     if not spellings:
         return {}
     # Loads pyarrow, which `check` does without.
-    from telemetron_batch.domain.identifiers import as_column, folded, trimmed
+    from telemetron_batch.domain.identifiers import as_column, casefolded, trimmed
 
     found: dict[str, int] = {}
-    for form in (folded, trimmed):
+    for form in (casefolded, trimmed):
         meant = _unambiguous(form(as_column(devices)).to_pylist())
         forms = form(as_column(spellings)).to_pylist()
         found |= {spelling: meant[one] for spelling, one in zip(spellings, forms, strict=True) if one in meant}

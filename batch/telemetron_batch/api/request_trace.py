@@ -46,7 +46,7 @@ class RequestTrace:
         """TLS handshakes that began, with a proxy or with the API."""
         self.connect_seconds: float | None = None
         """The time limit for each step that opens a connection."""
-        self.phases: dict[str, float] = {}
+        self.phase_seconds: dict[str, float] = {}
         """Seconds of `connect` and `tls`, where a connection was opened, and of `answer`, up to its head."""
         self.status: int | None = None
         """Status of the answer; None until its head has come."""
@@ -74,7 +74,7 @@ class RequestTrace:
 
     def mark_response(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Record that the head of the answer has come."""
-        self.phases["answer"] = self.seconds = self.now() - self.began
+        self.phase_seconds["answer"] = self.seconds = self.now() - self.began
         self.status = status
         fields: dict[str, str] = {}
         for name, value in headers:

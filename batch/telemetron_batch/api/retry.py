@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import tenacity
 
 from telemetron_batch.api.attempt_gate import AttemptGate, AttemptSlot
-from telemetron_batch.api.classify import ErrorResponse, NoResponse, Throttled, Transient
+from telemetron_batch.api.classify import ErrorResponse, NoUsableResponse, Throttled, Transient
 from telemetron_batch.storage import clock
 
 T = TypeVar("T")
@@ -20,11 +20,11 @@ MAX_BACKOFF_S: Final = 30.0
 _FIRST_BACKOFF_S: Final = 0.5
 """Longest wait before the first retry, in seconds. It doubles with each failure."""
 _MAX_REFUSED_CONNECTIONS: Final = 50
-"""Attempts of a request whose connections were refused. A firewall lets some of so many through."""
+"""Refused connections after which a request gives up. A firewall that limits connections lets some of 50 through."""
 
 
 @dataclass(slots=True)
-class AttemptBudget:
+class AttemptCounter:
     """The attempts that a request has used so far."""
 
     failures: int = 0
@@ -37,7 +37,7 @@ class AttemptBudget:
         """Return whether no further attempt may be made, of this many that count."""
         return self.failures >= attempts or self.refused_connections >= _MAX_REFUSED_CONNECTIONS
 
-    def add(self, slot: AttemptSlot, failure: NoResponse | ErrorResponse | None, gate: AttemptGate) -> None:
+    def add(self, slot: AttemptSlot, failure: NoUsableResponse | ErrorResponse | None, gate: AttemptGate) -> None:
         """Count a failed attempt."""
         counts = gate.counts_as_attempt(slot, failure)
         self.failures += counts
@@ -45,7 +45,7 @@ class AttemptBudget:
 
 
 async def retry_until_final(
-    attempt: Callable[[], Awaitable[T]], spent: AttemptBudget, attempts: int, gate: AttemptGate
+    attempt: Callable[[], Awaitable[T]], used: AttemptCounter, attempts: int, gate: AttemptGate
 ) -> T:
     """Make attempts until the result is final or the attempts are spent, and return the last result."""
     first = await attempt()
@@ -59,9 +59,9 @@ async def retry_until_final(
     # tenacity keeps state, so every request needs its own instance.
     again = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(_is_transient),
-        stop=lambda _: spent.is_spent(attempts),
-        wait=lambda state: _delay(state, spent, gate),
-        sleep=lambda seconds: clock.wait_for_event(gate.halt.event, seconds),
+        stop=lambda _: used.is_spent(attempts),
+        wait=lambda state: _delay(state, used, gate),
+        sleep=lambda seconds: clock.wait_for_event(gate.stop_signal.event, seconds),
         retry_error_callback=_last_result,
     )
     result: T = await again(next_one)
@@ -72,11 +72,11 @@ def _is_transient(result: object) -> bool:
     return isinstance(result, Transient | Throttled)
 
 
-def _delay(state: tenacity.RetryCallState, spent: AttemptBudget, gate: AttemptGate) -> float:
+def _delay(state: tenacity.RetryCallState, used: AttemptCounter, gate: AttemptGate) -> float:
     if not isinstance(_last_result(state), Transient):
         return 0.0
     if gate.is_down or gate.take_retry_token():
-        return backoff(max(1, spent.failures + spent.refused_connections), clock.jitter())
+        return backoff(max(1, used.failures + used.refused_connections), clock.jitter())
     return MAX_BACKOFF_S * (1 + clock.jitter()) / 2
 
 

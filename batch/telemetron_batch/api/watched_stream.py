@@ -121,9 +121,9 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
 async def _timed(phase: str, work: Awaitable[httpcore2.AsyncNetworkStream]) -> httpcore2.AsyncNetworkStream:
     """Await the work of connecting, and record its seconds in the trace of the request."""
     trace = CURRENT_TRACE.get()
-    trace.phases.setdefault(phase, 0.0)
+    trace.phase_seconds.setdefault(phase, 0.0)
     began = trace.now()
     try:
         return await work
     finally:
-        trace.phases[phase] += trace.now() - began
+        trace.phase_seconds[phase] += trace.now() - began

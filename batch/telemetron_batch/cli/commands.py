@@ -52,7 +52,7 @@ _INIT_CODES = {
 _LIST_CODES = {ExitCode.DONE: "Done.", ExitCode.NOT_STARTED: "The arguments cannot be used."}
 
 F = TypeVar("F", bound=Callable[..., Any])
-_RESUMED = tuple(option for option in OPTIONS if option.resumes)
+_RESUME_OPTIONS = tuple(option for option in OPTIONS if option.for_resume)
 
 
 def _click_option(option: Option) -> Callable[[F], F]:
@@ -76,7 +76,7 @@ def _refuse_password(_: click.Context, option: click.Parameter, url: str | None)
     """Return the value of an option, unless it is a URL with credentials: other users can read arguments."""
     if url is not None and has_credentials(url):
         advice = f"set {OPTIONS_BY_KEY[option.name or ''].variable}, or write the URL to a file and name it as @FILE"
-        raise click.BadParameter(f"a URL with a password is no argument; {advice}")
+        raise click.BadParameter(f"do not put a URL with a password on the command line; {advice}")
     return url
 
 
@@ -116,7 +116,7 @@ _QUIET = click.option("--quiet", "-q", is_flag=True, help="Show errors only.")
 
 def _options_of_run(command: F) -> F:
     """Add the argument RUN, and the options that say where the run is and how to continue it."""
-    resumed = map(_click_option, _RESUMED)
+    resumed = map(_click_option, _RESUME_OPTIONS)
     run = click.argument("run", shell_complete=completion.runs)
     for decorate in reversed((run, _REPORTS_DIR, _SHARED, _BASE_URL, *resumed)):
         command = decorate(command)
@@ -211,7 +211,7 @@ def plan_command(files: tuple[str, ...], **flags: Any) -> None:
 
             planned = make_plan(config)
             with tolerate_closed_stdout():
-                terminal.show_planned(planned, config.output)
+                terminal.print_plan_result(planned, config.output)
         else:
             from telemetron_batch.sharding.shard_plan import plan_shards
 
@@ -228,7 +228,7 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     from telemetron_batch.config.config import OutputOptions
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
-    taken = (OPTIONS_BY_KEY["base_url"], *_RESUMED)
+    taken = (OPTIONS_BY_KEY["base_url"], *_RESUME_OPTIONS)
     given = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
     environ = {**os.environ, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
@@ -256,7 +256,7 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
 
 @main.command("undo", cls=HelpCommand, example="telemetron-batch undo monday", exit_codes=_ALL_CODES, grouped=True)
 @click.argument("run", shell_complete=completion.runs)
-@_options(lambda option: option.undoes)
+@_options(lambda option: option.for_undo)
 def undo_command(run: str, **flags: Any) -> None:
     """Take back the changes of RUN by running its undo.csv.
 
@@ -411,12 +411,12 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
     """Return the configuration of a run of these files, which may be our own report files."""
     if not files:
         return _resolve(files, flags)
-    from telemetron_batch.run.feed_back import configure
+    from telemetron_batch.run.feed_back import attention_config
 
     _warn_of_variables()
-    config = configure(files, flags, os.environ)
-    if config.mapping_of is not None and not config.output.quiet:
-        print_error(f"read with the options of run {config.mapping_of}{_options_in_words(config)}")
+    config = attention_config(files, flags, os.environ)
+    if config.options_from_run is not None and not config.output.quiet:
+        print_error(f"read with the options of run {config.options_from_run}{_options_in_words(config)}")
     return config
 
 

@@ -95,14 +95,14 @@ class ConsoleThread:
     def __init__(self, console: ErrorConsole, *, progress: bool) -> None:
         self._console = console
         self._progress = progress
-        self._orders: queue.SimpleQueue[str | ProgressSnapshot | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[str | ProgressSnapshot | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._live: Live | None = None
         self._shown: Sequence[Piece] | str = ""
         self._plain_at = 0.0
 
     @property
-    def wants_views(self) -> bool:
+    def wants_progress(self) -> bool:
         """Whether progress is shown at all."""
         return self._progress and not self._console.quiet
 
@@ -111,39 +111,39 @@ class ConsoleThread:
         if self._thread is None:
             self._console.print_line(text)
         else:
-            self._orders.put(text)
+            self._queue.put(text)
 
     def start(self) -> None:
         """Start the thread, which prints from now on."""
         self._thread = threading.Thread(target=self._run, name="voice", daemon=True)
         self._thread.start()
 
-    def show(self, view: ProgressSnapshot) -> None:
+    def show(self, snapshot: ProgressSnapshot) -> None:
         """Show progress: overwrite the last one on a screen, else print a line now and then."""
-        self._orders.put(view)
+        self._queue.put(snapshot)
 
     def end(self) -> None:
         """Print what is queued, but wait only `_JOIN_TIMEOUT_S`."""
         if self._thread is not None:
-            self._orders.put(None)
+            self._queue.put(None)
             self._thread.join(_JOIN_TIMEOUT_S)
             self._thread = None
 
     def _run(self) -> None:
         # Writing to a closed terminal fails; the run continues without it.
         with suppress(OSError, ValueError):
-            while (order := self._orders.get()) is not None:
+            while (order := self._queue.get()) is not None:
                 if isinstance(order, str):
                     self._console.print_line(order)
                 elif not self._console.is_screen:
                     self._note(order)
-                elif self._orders.empty() or order.over:  # only the newest queued view is drawn
+                elif self._queue.empty() or order.over:  # only the newest queued view is drawn
                     self._draw(order)
             if self._live is not None:
                 self._live.stop()
 
-    def _draw(self, view: ProgressSnapshot) -> None:
-        pieces = format_line(view, self._console.width - 1)
+    def _draw(self, snapshot: ProgressSnapshot) -> None:
+        pieces = format_line(snapshot, self._console.width - 1)
         if pieces == self._shown:
             return
         self._shown = pieces
@@ -161,8 +161,10 @@ class ConsoleThread:
     def _ascii(self, text: str) -> str:
         return text if self._console.encoding.startswith("utf") else text.replace("━", "#").replace("─", "-")
 
-    def _note(self, view: ProgressSnapshot) -> None:
-        text = format_log(view)
-        if text != self._shown and (view.elapsed >= self._plain_at + PLAIN_EVERY or (view.over and self._plain_at)):
-            self._shown, self._plain_at = text, view.elapsed
+    def _note(self, snapshot: ProgressSnapshot) -> None:
+        text = format_log(snapshot)
+        if text != self._shown and (
+            snapshot.elapsed >= self._plain_at + PLAIN_EVERY or (snapshot.over and self._plain_at)
+        ):
+            self._shown, self._plain_at = text, snapshot.elapsed
             self._console.print_line(f"progress: {text}")

@@ -21,7 +21,7 @@ from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.clock import duration
-from telemetron_batch.storage.commands import command, feed_command, shard_command
+from telemetron_batch.storage.commands import command, rerun_command, shard_command
 
 if TYPE_CHECKING:  # commands that only list or check must not load what plans and sends
     from telemetron_batch.api.check import CheckResult
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # commands that only list or check must not load what plans a
     from telemetron_batch.sending.progress import ProgressSnapshot
     from telemetron_batch.sharding.shard_plan import ShardedPlan
 
-_NO_LIMIT: Final = 10_000
+_UNWRAPPED_WIDTH: Final = 10_000
 _YES: Final = frozenset({"y", "yes", "j", "ja", "o", "oui", "s", "si", "sí"})
 _NO: Final = frozenset({"n", "no", "nein", "non"})
 _SHOWN_WHEN_QUIET: Final = frozenset(
@@ -66,7 +66,7 @@ class TerminalObserver(RunObserver):
                 *map(_file_line, plan.files),
                 *_since_lines(plan),
                 f"{_size_line(plan)}; {_not_sent_line(plan)}",
-                *plan.held,
+                *plan.held_sentences,
             )
             for line in lines:
                 self._printer.say(line)
@@ -77,12 +77,12 @@ class TerminalObserver(RunObserver):
         self._console.print_line("")
         for sentence in plan.non_defaults:
             self._console.print_line(sentence)
-        return agree(_question(plan))
+        return ask_yes_no(_question(plan))
 
     def confirm_repeat(self, previous_run: str) -> bool:
         """Ask whether to process content that an earlier run has processed."""
         question = f"Run {printable(previous_run)} has already processed exactly this content. Process it again?"
-        return self._asks() and agree(question)
+        return self._asks() and ask_yes_no(question)
 
     def on_message(self, kind: str, text: str) -> None:
         """Print the message as one line."""
@@ -90,15 +90,15 @@ class TerminalObserver(RunObserver):
 
     def wants_progress(self) -> bool:
         """Return whether progress is shown."""
-        return self._printer.wants_views
+        return self._printer.wants_progress
 
     def on_start(self) -> None:
         """Start the thread that prints."""
         self._printer.start()
 
-    def on_progress(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, snapshot: ProgressSnapshot) -> None:
         """Show progress."""
-        self._printer.show(view)
+        self._printer.show(snapshot)
 
     def on_stop(self) -> None:
         """Print what is queued and end the thread."""
@@ -108,7 +108,7 @@ class TerminalObserver(RunObserver):
         return not self._output.yes and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def agree(question: str) -> bool:
+def ask_yes_no(question: str) -> bool:
     """Ask a yes-or-no question; return whether the answer is yes. Enter means no."""
 
     def answer(text: str) -> bool:
@@ -122,7 +122,7 @@ def agree(question: str) -> bool:
 
 def _question(plan: PlanSummary) -> str:
     """Return the question before sending: how many devices are taken and given."""
-    taken, given = (plan.reach[action] for action in (Action.UNASSIGN, Action.ASSIGN))
+    taken, given = (plan.action_counts[action] for action in (Action.UNASSIGN, Action.ASSIGN))
     parts = []
     if taken.devices:
         parts.append(f"take {_counted(taken.devices, 'device')} from {_counted(taken.customers, 'customer')}")
@@ -142,7 +142,7 @@ def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    for line in (*_since_lines(plan), _size_line(plan), _not_sent_line(plan), *plan.held):
+    for line in (*_since_lines(plan), _size_line(plan), _not_sent_line(plan), *plan.held_sentences):
         console.print_line(line)
     for warning in plan.warnings if warnings else ():
         console.print_line(f"warning: {warning}")
@@ -207,7 +207,7 @@ def _next_steps(summary: Summary) -> Iterator[str]:
         return
     base_url = fields.get("baseUrlFlag")
     if fields["attention"]:
-        feed = feed_command(summary.folder, name, sandbox=fields["sandbox"], base_url=base_url)
+        feed = rerun_command(summary.folder, name, sandbox=fields["sandbox"], base_url=base_url)
         yield f"Correct it there, then run: {feed}"
     if fields.get("undoRows"):
         yield f"To take it back: {command('undo', summary.folder, base_url)}"
@@ -219,7 +219,7 @@ def _echo_json(value: Any) -> None:
     click.echo(json_text(value, ensure_ascii=not is_unicode))
 
 
-def show_planned(plan: PlanSummary, output: OutputOptions) -> None:
+def print_plan_result(plan: PlanSummary, output: OutputOptions) -> None:
     """Print the result of `plan` to standard output."""
     if output.json:
         _echo_json(plan.as_json())
@@ -257,21 +257,21 @@ def show_shard(summary: ShardSummary, output: OutputOptions) -> None:
         console.print_line(f"Shard {fields['shard']} of {fields['shards']}: {settled} settled{outcomes}")
 
 
-def show_runs(lines: Sequence[RunInfo], *, as_json: bool, unreadable: int = 0) -> None:
+def show_runs(runs: Sequence[RunInfo], *, as_json: bool, unreadable: int = 0) -> None:
     """Print a list of runs to standard output; `unreadable` is the number of runs that could not be read."""
     if as_json:
-        _echo_json([line.as_json() for line in lines])
+        _echo_json([line.as_json() for line in runs])
         return
     console = _Stdout()
-    if not lines:
+    if not runs:
         others = f" but {_counted(unreadable, 'other')} that could not be read" if unreadable else ""
         console.print_line(f"No runs here{others}.")
     elif console.is_screen:
-        for line in lines:
+        for line in runs:
             _show_run(line, console)
     else:
-        console.width = _NO_LIMIT
-        console.print(_runs_table(lines))
+        console.width = _UNWRAPPED_WIDTH
+        console.print(_runs_table(runs))
 
 
 def _show_run(line: RunInfo, console: PlainConsole) -> None:
@@ -284,10 +284,10 @@ def _show_run(line: RunInfo, console: PlainConsole) -> None:
         console.print(Text(f"  {printable(line.next_step)}", "yellow"), soft_wrap=True)
 
 
-def _runs_table(lines: Sequence[RunInfo]) -> Table:
+def _runs_table(runs: Sequence[RunInfo]) -> Table:
     """Return a table with one unwrapped line for each run, for grep and cut."""
     table = _table("started", "run", "input", "rows", "state", "attention", "next", right=(3, 5))
-    for line in lines:
+    for line in runs:
         attention = f"{line.attention:,}" if line.attention else ""
         cells = (line.input, f"{line.rows:,}", line.state, attention, line.next_step)
         table.add_row(_format_minute(line.started_at), line.run_id, *cells)
@@ -400,7 +400,7 @@ def _file_line(file: InputFile) -> str:
 
 def _since_lines(plan: PlanSummary) -> Sequence[str]:
     """Return the line about --since-last, if it is used."""
-    return () if plan.since is None else (f"since last: {plan.since['told']}",)
+    return () if plan.since_last is None else (f"since last: {plan.since_last['told']}",)
 
 
 def _size_line(plan: PlanSummary) -> str:
@@ -413,7 +413,7 @@ def _size_line(plan: PlanSummary) -> str:
 
 
 def _not_sent_line(plan: PlanSummary) -> str:
-    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since is not None else ""
+    unchanged = f"{plan.unchanged:,} unchanged, " if plan.since_last is not None else ""
     return f"{unchanged}{_counted(plan.duplicates, 'duplicate')}, {plan.invalid:,} invalid"
 
 

@@ -21,11 +21,11 @@ from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import (
     KEY_VARIABLE,
     PROFILE_VARIABLE,
-    Recorded,
+    InheritedOptions,
     load_profile,
     raw_value,
     unknown_keys,
-    with_recorded,
+    with_inherited,
 )
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.errors import ConfigError
@@ -55,7 +55,7 @@ class Brakes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sending:
+class SendOptions:
     """How to make calls."""
 
     base_url: str
@@ -103,7 +103,7 @@ class RunConfig:
     wait: float
     input: InputOptions
     plan: PlanOptions
-    sending: Sending
+    sending: SendOptions
     brakes: Brakes
     output: OutputOptions
     base_url_flag: str | None = None
@@ -120,7 +120,7 @@ class RunConfig:
     """The folder in which several users of one key keep their locks; None: each user has a folder."""
     job: str | None = None
     """The name of the job, if the user gave one."""
-    mapping_of: str | None = None
+    options_from_run: str | None = None
     """The run whose input options apply, because the input is one of its own files."""
     as_of: datetime | None = None
     """The time that the input describes, in UTC."""
@@ -205,7 +205,7 @@ def _require_encodable(text: str) -> str:
 
 
 def resolve(
-    files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str], recorded: Recorded | None = None
+    files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str], recorded: InheritedOptions | None = None
 ) -> RunConfig:
     """Return the configuration of a run of these files.
 
@@ -214,7 +214,7 @@ def resolve(
     """
     problems = _ErrorCollector()
     profile, where = load_profile(flags, environ)
-    flags = with_recorded(flags, profile, recorded or Recorded())
+    flags = with_inherited(flags, profile, recorded or InheritedOptions())
     problems.found += unknown_keys(profile, where)
     values: dict[str, Any] = {}
     given: dict[str, Any] = {}
@@ -284,7 +284,7 @@ def _config(
             auto_create_devices=values["auto_create_devices"],
             hold_by_input=not values["no_hold"],
         ),
-        sending=Sending(
+        sending=SendOptions(
             hold_transfers=not values["no_hold"],
             process_rate=values["rate"],
             network=NetworkOptions(**{name: values[name] for name in NetworkOptions.__slots__}),

@@ -36,7 +36,7 @@ class NetworkOptions:
     """The key of the client certificate; None: it is in the file of the certificate."""
 
     @property
-    def trust(self) -> str:
+    def ca_source(self) -> str:
         """What says which certificate authorities are trusted."""
         if self.ca_file is not None:
             return f"--ca-file {self.ca_file}"

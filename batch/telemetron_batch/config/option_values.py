@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from telemetron_batch.domain.actions import Action, Phase
-from telemetron_batch.domain.base_url import is_loopback, normalised
-from telemetron_batch.domain.model import HiddenRows, Secret, Split
+from telemetron_batch.domain.base_url import is_loopback, normalized
+from telemetron_batch.domain.model import HiddenRowsPolicy, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
 
@@ -41,7 +41,7 @@ class CountOrPercent:
     def __str__(self) -> str:
         return f"{self.number:g}{'%' if self.percent else ''}"
 
-    def of(self, rows: int) -> float:
+    def limit_for(self, rows: int) -> float:
         """Return the limit for a total number of rows."""
         return rows * self.number / 100 if self.percent else self.number
 
@@ -134,11 +134,11 @@ def parse_base_url(text: str) -> str:
     """Parse the base URL of an API. Return it normalised."""
     try:
         parts = urlsplit(text.strip())
-        url = normalised(text.strip())
+        url = normalized(text.strip())
         usable = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    # `normalised` has replaced an international host name by its ASCII form.
+    # `normalized` has replaced an international host name by its ASCII form.
     if not usable or not re.fullmatch(r"[!-~]+", url) or not re.fullmatch(r"[^\x00-\x20\x7f]+", text.strip()):
         raise ValueError(f"that is not a URL such as {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -202,9 +202,9 @@ def parse_phase(text: str) -> Phase:
     return _one_of(Phase, text, f"{text!r} is neither unassign nor assign")
 
 
-def parse_hidden(text: str) -> HiddenRows:
+def parse_hidden(text: str) -> HiddenRowsPolicy:
     """Parse what to do with hidden rows."""
-    return _one_of(HiddenRows, text, f"{text!r} is none of refuse, skip and read")
+    return _one_of(HiddenRowsPolicy, text, f"{text!r} is none of refuse, skip and read")
 
 
 def parse_action_word(text: str) -> tuple[str, Action]:

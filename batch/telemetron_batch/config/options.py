@@ -37,7 +37,7 @@ from telemetron_batch.config.option_values import (
 )
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.delimiters import parse_delimiter
-from telemetron_batch.domain.model import HiddenRows
+from telemetron_batch.domain.model import HiddenRowsPolicy
 
 _INIT_OPTIONS: Final = frozenset(
     {
@@ -110,10 +110,10 @@ class Option:
     """Whether `plan` takes it too."""
     for_check: bool = False
     """Whether `check` takes it too."""
-    resumes: bool = False
+    for_resume: bool = False
     """Whether `resume` and `verify` take it too; it then overrides the option of the started run."""
     holds_secret: bool = False
-    """Whether it is a URL that may contain a password, which then must not be an argument; `@FILE` holds it."""
+    """Whether the value is a URL that may contain a password, which is refused on the command line; use `@FILE`."""
 
     @property
     def key(self) -> str:
@@ -126,7 +126,7 @@ class Option:
         return self.name in _INIT_OPTIONS
 
     @property
-    def undoes(self) -> bool:
+    def for_undo(self) -> bool:
         """Whether `undo` takes it too."""
         return self.name == "verbose" or not (self.for_init or self.name in _NOT_FOR_UNDO)
 
@@ -163,15 +163,15 @@ OPTIONS: Final = (
            "FILE", for_check=True),
     Option("proxy", parse_proxy, _GENERAL,
            "Proxy: env for HTTPS_PROXY, ALL_PROXY and NO_PROXY, none, or a URL; @FILE takes it from a file.", "PROXY",
-           ProxyMode.ENV, for_check=True, resumes=True, holds_secret=True),
+           ProxyMode.ENV, for_check=True, for_resume=True, holds_secret=True),
     Option("ca-file", parse_text, _GENERAL, "Certificate authorities to trust instead of the system's, as PEM.", "FILE",
-           for_check=True, resumes=True),
+           for_check=True, for_resume=True),
     Option("client-cert", parse_text, _GENERAL, "Client certificate, as PEM; may hold its key too.", "FILE",
-           for_check=True, resumes=True),
+           for_check=True, for_resume=True),
     Option("client-key", parse_text, _GENERAL, "Key of --client-cert, as PEM without a passphrase.", "FILE",
-           for_check=True, resumes=True),
+           for_check=True, for_resume=True),
     Option("organisation", parse_text, _GENERAL,
-           "Account of the key; keeps jobs, locks and the shared limit when the key changes.", "NAME", resumes=True),
+           "Account of the key: with it, a new key still means the same job, lock and limit.", "NAME", for_resume=True),
     Option("reports-dir", parse_text, _GENERAL, "Folder that contains one folder for each run.", "DIR", "reports"),
     Option("shared-reports-dir", parse_flag, _GENERAL, "Accept run folders that your group can write to.",
            default=False),
@@ -193,7 +193,7 @@ OPTIONS: Final = (
     Option("wait", parse_duration, _GENERAL, "How long to wait while another run uses this run id or key.", "DURATION",
            0.0),
     Option("lock-dir", parse_absolute, _GENERAL,
-           "Shared folder for locks: users who name it take turns with one key on this host.", "DIR", resumes=True),
+           "Shared folder for locks: users who name it take turns with one key on this host.", "DIR", for_resume=True),
     Option("deadline", parse_positive_duration, _SENDING,
            "Stop cleanly after this time; the remaining rows are notSent.", "DURATION"),
     Option("action", parse_action, _INPUT, "Action of every row, for files without an action column.", "ACTION"),
@@ -210,7 +210,7 @@ OPTIONS: Final = (
     Option("encoding", parse_encoding, _INPUT, "Encoding of the input; detected by default.", "NAME"),
     Option("sheet", parse_text, _INPUT, "Sheet of a workbook; by default the first sheet with the headers.", "NAME"),
     Option("hidden", parse_hidden, _INPUT, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",
-           HiddenRows.REFUSE),
+           HiddenRowsPolicy.REFUSE),
     Option("auto-create-devices", parse_flag, _SENDING, "Create devices that Telemetron does not know.", default=False),
     Option("device-type", parse_text, _SENDING, "Type of created devices, where no deviceType column gives it.",
            "TYPE"),

@@ -18,7 +18,7 @@ PROFILE_VARIABLES: Final = (PROFILE_VARIABLE, CONFIG_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class InheritedOptions:
     """Options of an earlier run that apply when one of its own files is the input."""
 
     run: str = ""
@@ -46,7 +46,7 @@ def raw_value(
     return "", None
 
 
-def with_recorded(flags: Mapping[str, Any], profile: Mapping[str, Any], recorded: Recorded) -> dict[str, Any]:
+def with_inherited(flags: Mapping[str, Any], profile: Mapping[str, Any], recorded: InheritedOptions) -> dict[str, Any]:
     """Return the flags, completed by recorded options. A profile that a flag names overrides them as flags do.
 
     A flag for one column or action word keeps the recorded values for the others.

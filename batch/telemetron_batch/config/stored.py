@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from telemetron_batch.config.config import RunConfig, Sending, resolve
+from telemetron_batch.config.config import RunConfig, SendOptions, resolve
 from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import ConfigError
@@ -30,7 +30,7 @@ def load_stored_config(
     return replace(config, reports_dir=folder.parent, run_id=folder.name, base_url_flag=None)
 
 
-def with_access(config: RunConfig, wanted: Sending, command: str) -> RunConfig:
+def with_access(config: RunConfig, wanted: SendOptions, command: str) -> RunConfig:
     """Return the configuration with the base URL and the network options that the caller wants.
 
     The base URL must be that of the run's API: a base URL from a journal must never receive the key. Raises

@@ -23,13 +23,13 @@ class Action(StrEnum):
         return ACTION_FACTS[self].code
 
     @property
-    def facts(self) -> "ActionFacts":
+    def facts(self) -> "ActionProperties":
         """The row of the table for this action."""
         return ACTION_FACTS[self]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ActionFacts:
+class ActionProperties:
     """One row of the table."""
 
     code: int
@@ -42,9 +42,9 @@ class ActionFacts:
     """Whether it may create its customer, and its devices with `--auto-create-devices`."""
 
 
-ACTION_FACTS: Final[Mapping[Action, ActionFacts]] = {
-    Action.ASSIGN: ActionFacts(code=0, inverse=Action.UNASSIGN, is_owned_after=True, may_create=True),
-    Action.UNASSIGN: ActionFacts(code=1, inverse=Action.ASSIGN, is_owned_after=False, may_create=False),
+ACTION_FACTS: Final[Mapping[Action, ActionProperties]] = {
+    Action.ASSIGN: ActionProperties(code=0, inverse=Action.UNASSIGN, is_owned_after=True, may_create=True),
+    Action.UNASSIGN: ActionProperties(code=1, inverse=Action.ASSIGN, is_owned_after=False, may_create=False),
 }
 ACTIONS: Final = tuple(ACTION_FACTS)
 """Actions in the order of their codes."""

@@ -168,4 +168,7 @@ class CustomerHoldings:
     is_known: bool = True
     """Whether the API knows this customer; an unknown customer has no devices."""
     after_attempt: int | None = None
-    """The last attempt in the journal when the query was sent, if no attempt before it could still act then."""
+    """Number of the last attempt that was recorded when the query was sent.
+
+    None if an attempt before the query may have acted after it.
+    """

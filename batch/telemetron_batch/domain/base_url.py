@@ -13,7 +13,7 @@ _LOOPBACK: Final = "localhost"
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
 
 
-def normalised(base_url: str) -> str:
+def normalized(base_url: str) -> str:
     """Return the normalized spelling of a base URL, which requests use. The host stays the one that was given.
 
     Scheme and host are in lower case, an international host name is in its ASCII form, the default port

@@ -33,7 +33,7 @@ def trimmed(texts: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(texts)
 
 
-def folded(texts: pa.Array) -> pa.Array:
+def casefolded(texts: pa.Array) -> pa.Array:
     """Return the identifiers trimmed and case-folded by the rules of Unicode."""
     return _by_alphabet(trimmed(texts), pc.ascii_lower, str.casefold)
 

@@ -16,7 +16,7 @@ class Problem(IntEnum):
     """Why a row is `invalid`, as a number for integer columns; 0 means no problem."""
 
     NONE = 0
-    CELLS = 1
+    CELL_COUNT = 1
     EMPTY_KEY = 2
     EMAIL = 3
     ACTION = 4
@@ -30,11 +30,11 @@ class Problem(IntEnum):
     LONG_NUMBER = 20
     CELL_VALUE = 21
     NO_VALUE = 22
-    SIGNS = 40
+    MISPLACED_CHARACTERS = 40
     DECODED_TWICE = 41
-    SEVERAL = 42
+    SEVERAL_IDENTIFIERS = 42
     PLACEHOLDER = 43
-    DATED = 45
+    TAKEN_FOR_DATE = 45
 
     @property
     def title(self) -> str:
@@ -42,29 +42,29 @@ class Problem(IntEnum):
         return _PROBLEM_TITLES[self]
 
     @property
-    def is_of_the_source(self) -> bool:
+    def is_fixed_in_source(self) -> bool:
         """Whether the value is best corrected in the system that the file comes from."""
         return self in _CORRECT_IN_SOURCE
 
 
 _CORRECT_IN_SOURCE: Final = frozenset(
     {
-        Problem.CELLS,
+        Problem.CELL_COUNT,
         Problem.DAMAGED,
         Problem.FORMULA,
         Problem.CONTROL,
         Problem.TOO_LONG,
         Problem.LONG_NUMBER,
         Problem.CELL_VALUE,
-        Problem.SIGNS,
+        Problem.MISPLACED_CHARACTERS,
         Problem.DECODED_TWICE,
-        Problem.SEVERAL,
+        Problem.SEVERAL_IDENTIFIERS,
         Problem.PLACEHOLDER,
     }
 )
 _PROBLEM_TITLES: Final = {
     Problem.NONE: "no problem",
-    Problem.CELLS: "wrong number of cells",
+    Problem.CELL_COUNT: "wrong number of cells",
     Problem.EMPTY_KEY: "empty key cell",
     Problem.EMAIL: "not an email address",
     Problem.ACTION: "unknown action word",
@@ -78,15 +78,15 @@ _PROBLEM_TITLES: Final = {
     Problem.LONG_NUMBER: "number of more than 15 digits",
     Problem.CELL_VALUE: "date, fraction or other value for an identifier",
     Problem.NO_VALUE: "formula without a stored value",
-    Problem.SIGNS: "characters that do not belong in an identifier",
+    Problem.MISPLACED_CHARACTERS: "characters that do not belong in an identifier",
     Problem.DECODED_TWICE: "text decoded twice",
-    Problem.SEVERAL: "several identifiers in one cell",
+    Problem.SEVERAL_IDENTIFIERS: "several identifiers in one cell",
     Problem.PLACEHOLDER: "placeholder instead of a serial",
-    Problem.DATED: "key cell that a spreadsheet may have taken for a date",
+    Problem.TAKEN_FOR_DATE: "key cell that a spreadsheet may have taken for a date",
 }
 
 
-class HiddenRows(StrEnum):
+class HiddenRowsPolicy(StrEnum):
     """What to do about the hidden and filtered rows of a workbook's sheet."""
 
     REFUSE = "refuse"
@@ -141,7 +141,7 @@ class InputOptions:
     delimiter: str | None = None
     encoding: str | None = None
     sheet: str | None = None
-    hidden: HiddenRows = HiddenRows.REFUSE
+    hidden: HiddenRowsPolicy = HiddenRowsPolicy.REFUSE
     allow_suspect: bool = False
     multiline_cells: bool = False
     last_line: str = "warn"

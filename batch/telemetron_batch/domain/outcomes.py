@@ -34,9 +34,9 @@ class Outcome(StrEnum):
         return _CODES[self]
 
     @property
-    def facts(self) -> "OutcomeFacts":
+    def facts(self) -> "OutcomeProperties":
         """The row of the table for this outcome."""
-        return OUTCOME_FACTS[self]
+        return OUTCOME_PROPERTIES[self]
 
     def wants_attention(self, action: Action) -> bool:
         """Return whether a row with this action and outcome needs a person's attention."""
@@ -66,7 +66,7 @@ class Tone(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OutcomeFacts:
+class OutcomeProperties:
     """One row of the table."""
 
     code: int
@@ -89,8 +89,8 @@ class OutcomeFacts:
     """The tone for assigns, if it differs."""
 
 
-OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
-    Outcome.ASSIGNED: OutcomeFacts(
+OUTCOME_PROPERTIES: Final[Mapping[Outcome, OutcomeProperties]] = {
+    Outcome.ASSIGNED: OutcomeProperties(
         code=0,
         attention=Attention.NEVER,
         is_done=True,
@@ -98,7 +98,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         tone=Tone.GOOD,
         sentence="now with the customer",
     ),
-    Outcome.ALREADY_ASSIGNED: OutcomeFacts(
+    Outcome.ALREADY_ASSIGNED: OutcomeProperties(
         code=1,
         attention=Attention.NEVER,
         is_done=True,
@@ -106,7 +106,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         tone=Tone.GOOD,
         sentence="was with the customer before",
     ),
-    Outcome.UNASSIGNED: OutcomeFacts(
+    Outcome.UNASSIGNED: OutcomeProperties(
         code=2,
         attention=Attention.NEVER,
         is_done=True,
@@ -114,7 +114,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         tone=Tone.GOOD,
         sentence="taken from the customer",
     ),
-    Outcome.SKIPPED: OutcomeFacts(
+    Outcome.SKIPPED: OutcomeProperties(
         code=3,
         attention=Attention.FOR_ASSIGN,
         tone=Tone.PLAIN,
@@ -123,10 +123,10 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         advice="Have the device registered with Telemetron, or correct its identifier, then run attention.csv. "
         "--auto-create-devices creates unknown devices, if that is wanted.",
     ),
-    Outcome.DUPLICATE: OutcomeFacts(
+    Outcome.DUPLICATE: OutcomeProperties(
         code=4, attention=Attention.NEVER, is_sent=False, tone=Tone.PLAIN, sentence="the same as an earlier row"
     ),
-    Outcome.UNCHANGED: OutcomeFacts(
+    Outcome.UNCHANGED: OutcomeProperties(
         code=5,
         attention=Attention.NEVER,
         is_done=True,
@@ -134,7 +134,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         tone=Tone.PLAIN,
         sentence="not sent: settled by an earlier run",
     ),
-    Outcome.INVALID: OutcomeFacts(
+    Outcome.INVALID: OutcomeProperties(
         code=6,
         attention=Attention.ALWAYS,
         is_sent=False,
@@ -142,7 +142,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         sentence="not sent: the row itself is wrong",
         advice="Correct it in attention.csv and run that file.",
     ),
-    Outcome.FAILED: OutcomeFacts(
+    Outcome.FAILED: OutcomeProperties(
         code=7,
         attention=Attention.ALWAYS,
         is_failure=True,
@@ -151,7 +151,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         advice="Resolve the API's objection with the team that manages the customers or devices, "
         "then run attention.csv.",
     ),
-    Outcome.UNCONFIRMED: OutcomeFacts(
+    Outcome.UNCONFIRMED: OutcomeProperties(
         code=8,
         attention=Attention.ALWAYS,
         is_failure=True,
@@ -159,7 +159,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         sentence="may or may not have been done: no usable answer",
         advice="Run attention.csv: a row that was done already ends as alreadyAssigned or skipped and does no harm.",
     ),
-    Outcome.HELD: OutcomeFacts(
+    Outcome.HELD: OutcomeProperties(
         code=9,
         attention=Attention.ALWAYS,
         is_sent=False,
@@ -168,7 +168,7 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         advice="Find out why the device could not be unassigned from its former owner (that row is listed here too); "
         "then run attention.csv, which contains both rows.",
     ),
-    Outcome.NOT_SENT: OutcomeFacts(
+    Outcome.NOT_SENT: OutcomeProperties(
         code=10,
         attention=Attention.ALWAYS,
         is_sent=False,
@@ -177,20 +177,20 @@ OUTCOME_FACTS: Final[Mapping[Outcome, OutcomeFacts]] = {
         advice="{again}: it goes on where this run stopped.",
     ),
 }
-_CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_FACTS.items()}
+_CODES: Final = {outcome: facts.code for outcome, facts in OUTCOME_PROPERTIES.items()}
 OUTCOMES: Final = tuple(sorted(_CODES, key=_CODES.__getitem__))
 """Outcomes in the order of their codes."""
-UNSENT: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if not facts.is_sent)
+UNSENT: Final = tuple(outcome for outcome, facts in OUTCOME_PROPERTIES.items() if not facts.is_sent)
 OUTCOMES_OF_SUCCESS: Final[Mapping[Action, tuple[Outcome, Outcome]]] = {
     Action.ASSIGN: (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED),
     Action.UNASSIGN: (Outcome.UNASSIGNED, Outcome.SKIPPED),
 }
 """The outcome if the action changed something, and the outcome if there was nothing to change."""
 OWNED_AFTER: Final = {
-    outcome: facts.owned_after for outcome, facts in OUTCOME_FACTS.items() if facts.owned_after is not None
+    outcome: facts.owned_after for outcome, facts in OUTCOME_PROPERTIES.items() if facts.owned_after is not None
 }
 """Whether the customer has the device after an outcome, for outcomes that tell."""
-DONE: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_done)
-FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_FACTS.items() if facts.is_failure)
+DONE: Final = tuple(outcome for outcome, facts in OUTCOME_PROPERTIES.items() if facts.is_done)
+FAILURES: Final = tuple(outcome for outcome, facts in OUTCOME_PROPERTIES.items() if facts.is_failure)
 
 assert [*_CODES.values()] == [*range(len(Outcome))], "every outcome has a row, and codes count from 0"  # noqa: S101

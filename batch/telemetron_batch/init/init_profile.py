@@ -13,7 +13,7 @@ from typing import Final
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import ConfigError, InputError
-from telemetron_batch.domain.model import HiddenRows, InputOptions
+from telemetron_batch.domain.model import HiddenRowsPolicy, InputOptions
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.init.column_inference import ActionWordCounts, ColumnGuess, count_action_words, survey_file
 from telemetron_batch.init.profile_file import Value, read_profiles, with_profile, write_profiles
@@ -38,13 +38,13 @@ class Prompter:
     def column(
         self,
         field: str,
-        means: str,
+        description: str,
         proposed: str | None,
         headers: Sequence[str],  # noqa: ARG002 - for subclasses that let the user choose
     ) -> str | None:
         """Return the header of the column for a field, or None if there is no such column."""
         if proposed is not None:
-            self.inform(f'{field} ({means}) is taken from "{proposed}"')
+            self.inform(f'{field} ({description}) is taken from "{proposed}"')
         return proposed
 
     def action(self) -> Action | None:
@@ -128,7 +128,7 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
         "sheet": options.sheet,
         "split": None if options.split is None else "=".join(options.split),
         "fill-down": list(options.fill_down),
-        "hidden": None if options.hidden is HiddenRows.REFUSE else options.hidden.value,
+        "hidden": None if options.hidden is HiddenRowsPolicy.REFUSE else options.hidden.value,
         "trailer-count": options.trailer_count,
         "multiline-cells": options.multiline_cells,
     }

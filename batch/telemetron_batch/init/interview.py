@@ -33,7 +33,7 @@ class TerminalPrompter(NonInteractivePrompter):
         self._answered_action: Action | None = None
         """The action of all rows, if that was the answer to the question for the action column."""
 
-    def column(self, field: str, means: str, proposed: str | None, headers: Sequence[str]) -> str | None:
+    def column(self, field: str, description: str, proposed: str | None, headers: Sequence[str]) -> str | None:
         """Ask for the header of the column for a field, by its text or its number."""
         for number, header in enumerate(headers if not self._headers_listed else (), start=1):
             click.echo(f"  {number}  {printable_excerpt(header)}", err=True)
@@ -52,7 +52,7 @@ class TerminalPrompter(NonInteractivePrompter):
             raise click.BadParameter(f"{advice}; or assign or unassign for all rows" if field == "action" else advice)
 
         default = proposed or _NONE
-        question = f"Which column is {field} ({means})? [{printable(default)}]"
+        question = f"Which column is {field} ({description})? [{printable(default)}]"
         return click.prompt(question, default=default, show_default=False, value_proc=chosen, err=True)
 
     def action(self) -> Action | None:
@@ -70,10 +70,10 @@ def run_init(request: InitRequest) -> None:
     result = make_profile(request, TerminalPrompter() if on_terminal else NonInteractivePrompter())
     where = printable(f"Profile {request.profile} is in {request.config}")
     click.echo(f"{where}: {result.rows:,} rows read, {result.invalid:,} of them invalid.")
-    click.echo(printable(f"Next: {_next(request)}"))
+    click.echo(printable(f"Next: {_next_command(request)}"))
 
 
-def _next(request: InitRequest) -> str:
+def _next_command(request: InitRequest) -> str:
     where = [] if str(request.config) == PROFILE_FILE else ["--config", str(request.config)]
     return shlex.join(["telemetron-batch", "plan", request.file, "--profile", request.profile, *where])
 

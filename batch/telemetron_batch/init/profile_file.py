@@ -32,7 +32,7 @@ def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool
     Raises ConfigError if the text is not TOML, or if the profile exists and `force` is false.
     """
     before = _parsed(text)
-    holders = _holders(before, name)
+    holders = _tables_with(before, name)
     if name in _PARENTS or (holders and not force):
         raise ConfigError(f"there is a profile {name!r} already", "name another with --profile, or say --force")
     kept = _without_profile(text, name) if holders else text
@@ -72,7 +72,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ConfigError(f"the file of profiles is not valid TOML ({exc})", "correct it there") from exc
 
 
-def _holders(tables: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _tables_with(tables: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """Return the tables that have this profile: the whole content and its parent tables."""
     return [table for table in (tables, *map(tables.get, _PARENTS)) if isinstance(table, dict) and name in table]
 
@@ -83,7 +83,7 @@ def _changes_only(after: str, before: Mapping[str, Any], name: str, keys: Mappin
         tables = tomllib.loads(after)
     except tomllib.TOMLDecodeError:
         return False
-    if _holders(tables, name) != [tables] or tables[name] != keys:
+    if _tables_with(tables, name) != [tables] or tables[name] != keys:
         return False
     return _other_profiles(tables, name) == _other_profiles(before, name)
 

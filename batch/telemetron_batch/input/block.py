@@ -29,7 +29,7 @@ class CellBlock:
     cells: pa.RecordBatch
     width_errors: dict[int, str]
     last_record: tuple[str, ...] = ()
-    misfit_cells: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    part_numbers: Ints | None = None
+    wrong_width_cells: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    piece_numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
     date_originals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

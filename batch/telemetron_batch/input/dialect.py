@@ -16,13 +16,13 @@ from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded
-from telemetron_batch.input.normalize import of_text, unguarded
+from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded_header
+from telemetron_batch.input.normalize import apply_to_text, unguarded
 
 HEADER_LINES: Final = 50
 """Number of lines in which the header is searched."""
 DELIMITERS: Final = (",", ";", "\t", "|")
-INIT: Final = "telemetron-batch init FILE"
+INIT_COMMAND: Final = "telemetron-batch init FILE"
 """The command that asks which column is which; the caller replaces `FILE` by the name of the file."""
 FALLBACK_ENCODING: Final = "windows-1252"
 """The encoding of a file that has no byte order mark and is not UTF-8."""
@@ -163,7 +163,7 @@ def _candidates(lines: Sequence[bytes], delimiters: Sequence[str], options: Inpu
 def clean_header(header: str) -> str:
     """Return a header without outer white space and without the guard against formulas."""
     text = header.strip(_STRIPPED)
-    return of_text(unguarded, text).strip(_STRIPPED) if text.startswith("'") else text
+    return apply_to_text(unguarded, text).strip(_STRIPPED) if text.startswith("'") else text
 
 
 def _header_excerpt(header: str) -> str:
@@ -184,15 +184,15 @@ def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list
 def match_requested(cells: Sequence[str], header: str) -> list[int]:
     """Return the columns under the header that the user named."""
     exact = [at for at, cell in enumerate(cells) if cell == clean_header(header)]
-    return exact or [at for at, cell in enumerate(cells) if cell and folded(cell) == folded(header)]
+    return exact or [at for at, cell in enumerate(cells) if cell and folded_header(cell) == folded_header(header)]
 
 
 def match_alias(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
     """Return the free columns whose header means the field; without any, those with a vague header for it."""
     free = [(at, cell) for at, cell in enumerate(cells) if at not in taken]
-    clear_names = {folded(field), *FOLDED_ALIASES[field]} - VAGUE
-    clear = [at for at, cell in free if folded(cell) in clear_names]
-    return clear or [at for at, cell in free if folded(cell) in FOLDED_ALIASES[field]]
+    clear_names = {folded_header(field), *FOLDED_ALIASES[field]} - VAGUE
+    clear = [at for at, cell in free if folded_header(cell) in clear_names]
+    return clear or [at for at, cell in free if folded_header(cell) in FOLDED_ALIASES[field]]
 
 
 def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: InputOptions) -> _HeaderCandidate:
@@ -258,7 +258,7 @@ def _advice(missing: Sequence[str], *, is_text: bool) -> str:
     if "deviceType" in missing:
         advice.append("give --device-type for all rows")
     else:
-        advice.append(f"run {INIT}, which asks")
+        advice.append(f"run {INIT_COMMAND}, which asks")
     if is_text:
         advice.append("correct --delimiter or --encoding")
     return "; or ".join(advice)

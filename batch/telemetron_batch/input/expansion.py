@@ -116,8 +116,8 @@ def _with_rows_of_parts(block: CellBlock, column: int, record: Ints, parts: pa.A
     """Return the block with one row for each part instead of the record that the part belongs to."""
     counts = np.bincount(record, minlength=len(block.lines))
     rows = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))
-    part_numbers = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
-    part_numbers[counts[rows] <= 1] = 0
+    piece_numbers = np.arange(len(rows)) - np.searchsorted(rows, rows) + 1
+    piece_numbers[counts[rows] <= 1] = 0
     cells = block.cells.take(pa.array(rows))
     is_split = counts[rows] > 0
     parts = pc.replace_with_mask(cells.column(column), pa.array(is_split), parts)
@@ -127,10 +127,10 @@ def _with_rows_of_parts(block: CellBlock, column: int, record: Ints, parts: pa.A
         lines=block.lines[rows],
         cells=cells.set_column(column, cells.schema.field(column), parts),
         width_errors={at[row]: sentence for row, sentence in block.width_errors.items()},
-        misfit_cells={at[row]: texts for row, texts in block.misfit_cells.items()},
+        wrong_width_cells={at[row]: texts for row, texts in block.wrong_width_cells.items()},
         kinds={name: _of_parts(kinds, at, counts) for name, kinds in block.kinds.items()},
         date_originals={name: _of_parts(dated, at, counts) for name, dated in block.date_originals.items()},
-        part_numbers=part_numbers,
+        piece_numbers=piece_numbers,
     )
 
 
@@ -139,7 +139,7 @@ def _of_parts(values: Mapping[int, _T], at: Mapping[int, int], counts: Ints) -> 
     return {at[row] + part: value for row, value in values.items() for part in range(max(1, int(counts[row])))}
 
 
-class Groups:
+class GroupedListDetector:
     """Counts rows with an empty key cell below a filled one, as in a list by groups."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Groups:
         """Count the empty key cells of a block."""
         problems = keys["problem"].to_numpy()
         # In rows with these problems a cell may be blank that is filled in the file.
-        known = (problems != Problem.CELLS) & (problems != Problem.NO_VALUE)
+        known = (problems != Problem.CELL_COUNT) & (problems != Problem.NO_VALUE)
         keys = keys if known.all() else keys.filter(pa.array(known))
         names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
         for name, column in names.items():

@@ -41,7 +41,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "action": ("Action Type", "Operation", "Movement", "Movement Type", "Transaction Type"),
     "deviceType": ("Type",),
 }
-"""Field name to the headers that mean it, besides the name itself; compared by `folded`."""
+"""Field name to the headers that mean it, besides the name itself; compared by `folded_header`."""
 VAGUE: Final = frozenset({"customer", "owner"})
 """Headers that often stand above a number or a name: used for the email only if there is no better header."""
 _LONGEST_HEADER: Final = 1000
@@ -49,7 +49,7 @@ _REQUIRED: Final = re.compile(r"(?<!\w)required$", re.IGNORECASE)
 _IGNORED: Final = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
-def folded(header: str) -> str:
+def folded_header(header: str) -> str:
     """Return a header for comparison: without case, white space, `_`, `-`, `.`, and marks such as `*` or `(required)`.
 
     A text that is too long for a header is returned as it is.
@@ -77,4 +77,6 @@ def _without_marks(header: str) -> str:
         bare = bare[:start].rstrip()
 
 
-FOLDED_ALIASES: Final = {field: frozenset(folded(alias) for alias in aliases) for field, aliases in ALIASES.items()}
+FOLDED_ALIASES: Final = {
+    field: frozenset(folded_header(alias) for alias in aliases) for field, aliases in ALIASES.items()
+}

@@ -18,9 +18,9 @@ from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputFile, InputOptions
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.input.record_source import RecordSource, last_line_warnings, open_records, prepare_cells
-from telemetron_batch.input.restored_cells import ReadList
+from telemetron_batch.input.restored_cells import OriginalReader
 from telemetron_batch.input.row_blocks import FileStats, row_blocks
-from telemetron_batch.input.serials import LongNumbers
+from telemetron_batch.input.serials import RoundedSerialDetector
 from telemetron_batch.input.source_file import SourceFile, estimate_text_size, input_errors, open_source
 from telemetron_batch.rows.rows import RowBlock, Rows, RowsBuilder
 from telemetron_batch.storage.concurrency import background_worker
@@ -46,11 +46,11 @@ class _OpenedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rules:
+class _ReadSettings:
     """How to read a file."""
 
     options: InputOptions
-    read_list: ReadList | None
+    read_original_input: OriginalReader | None
     """Reads the input of the run in whose folder the file is; None outside of a run's folder."""
     rounded_lengths: frozenset[int] | None = None
     """Lengths of serials that a spreadsheet rounded, from the first reading; None for the first reading."""
@@ -82,13 +82,13 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     spool: Path,
     sink: BlockSink | None = None,
     scratch: Scratch | None = None,
-    find_list: Callable[[str], ReadList | None] = lambda _: None,
+    find_original_input: Callable[[str], OriginalReader | None] = lambda _: None,
 ) -> Loaded:
     """Read all files in order; return their rows, and append each block of rows to `sink`.
 
     `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
     `InputFile.path` names the copy. A file without any text has no rows. Many rows
-    are kept in `scratch`, so use the result only as long as that exists. `find_list` returns
+    are kept in `scratch`, so use the result only as long as that exists. `find_original_input` returns
     the reader of the input of the run in whose folder an attention file is. Raises InputError or ConfigError
     for files that cannot be read as rows, DiskError when the copy cannot be written, and
     UnbalancedError when parser and record scanner count different numbers of records.
@@ -103,7 +103,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
         opened.append(_open_file(path, spool))
         if not size:  # the size of a copy is only known now
             scratch.reserve(opened[-1].source.text_size)
-    rules = [_Rules(options, find_list(path)) for path in paths]
+    rules = [_ReadSettings(options, find_original_input(path)) for path in paths]
     while True:
         try:
             loaded = _load_files(opened, rules, scratch, sink)
@@ -117,10 +117,10 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
 
 
 def _load_files(
-    opened: Sequence[_OpenedFile], rules: Sequence[_Rules], scratch: Scratch, sink: BlockSink | None
+    opened: Sequence[_OpenedFile], rules: Sequence[_ReadSettings], scratch: Scratch, sink: BlockSink | None
 ) -> Loaded:
     """Read all files once. Raises _RoundedError if a file must be read again."""
-    builder = RowsBuilder(scratch, typed=rules[0].options.auto_create_devices if rules else False)
+    builder = RowsBuilder(scratch, with_device_types=rules[0].options.auto_create_devices if rules else False)
 
     def build(block: RowBlock) -> None:
         builder.add(block.file, block.keys)
@@ -150,13 +150,13 @@ def _open_file(path: str, spool: Path) -> _OpenedFile:
         return _OpenedFile(name, source, source.fingerprint())
 
 
-def _load_file(number: int, opened: _OpenedFile, rules: _Rules, emit: Callable[[RowBlock], None]) -> InputFile:
+def _load_file(number: int, opened: _OpenedFile, rules: _ReadSettings, emit: Callable[[RowBlock], None]) -> InputFile:
     name = opened.name
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(opened.source.sha256)
         with input_errors(name):
-            records = prepare_cells(open_records(opened.source, rules.options), rules.read_list)
-        stats = FileStats(LongNumbers(rules.rounded_lengths))
+            records = prepare_cells(open_records(opened.source, rules.options), rules.read_original_input)
+        stats = FileStats(RoundedSerialDetector(rules.rounded_lengths))
         rows, record_count = _emit_blocks(name, row_blocks(number, records, stats), emit)
         with input_errors(name):
             file = replace(_input_file(opened.source, digest.result(), records, rows), records=record_count)
@@ -196,7 +196,7 @@ def _input_file(source: SourceFile, digest: str, records: RecordSource, rows: in
     header = () if dialect is None else dialect.header
     return InputFile(
         name=encodable(source.name),
-        path=encodable(source.origin or str(source.path)),
+        path=encodable(source.given_path or str(source.path)),
         written=source.modified_at,
         sha256=digest,
         rows=rows,

@@ -18,12 +18,12 @@ from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 # Soft hyphen, zero-width spaces and joiners, marks of writing direction, BOM.
 INVISIBLE: Final = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 SPACE: Final = " \t\n\v\f\r\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-UNSEEN: Final = rf"\p{{Cf}}{IGNORABLE}"
+ALL_INVISIBLE: Final = rf"\p{{Cf}}{IGNORABLE}"
 """Invisible characters, for a character class of a pattern: category Cf and Default_Ignorable_Code_Point."""
 _OUTER: Final = f"^[{SPACE}{INVISIBLE}]+|[{SPACE}{INVISIBLE}]+$"
 _BLANK: Final = re.compile(f"[{SPACE}{INVISIBLE}]*")
-_SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
-FORMULA: Final = f"^'*[{SPACE}{UNSEEN}]*[{_SIGNS}]"
+_FORMULA_STARTS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20\\x00\t\r\n"
+FORMULA: Final = f"^'*[{SPACE}{ALL_INVISIBLE}]*[{_FORMULA_STARTS}]"
 """Beginning of a cell that a spreadsheet may run as a formula, also after apostrophes."""
 _ESCAPED_PREFIXES: Final = f"^'({FORMULA.removeprefix('^')})"
 FORMULA_BYTES: Final = b"=+-@' \t\n\v\f\r\0\xc2\xcd\xd8\xdb\xdc\xe0\xe1\xe2\xe3\xef\xf0\xf3"
@@ -85,7 +85,7 @@ def guarded(texts: pa.Array) -> pa.Array:
     return pc.if_else(is_formula, pc.binary_join_element_wise("'", texts, ""), texts)
 
 
-def escaped(texts: pa.Array) -> pa.Array:
+def guard_apostrophes(texts: pa.Array) -> pa.Array:
     """Return cells with an apostrophe before any text that looks guarded already; formulas stay as they are.
 
     `unguarded` reverses this, too.
@@ -104,7 +104,7 @@ def _unwrapped(texts: pa.Array) -> pa.Array:
     return pc.replace_with_mask(texts, wrapped, inner)
 
 
-def of_text(rule: Callable[[pa.Array], pa.Array], text: str) -> str:
+def apply_to_text(rule: Callable[[pa.Array], pa.Array], text: str) -> str:
     """Apply a rule for columns to a single text."""
     result: str = rule(pa.array([text]))[0].as_py()
     return result

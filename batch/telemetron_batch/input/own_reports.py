@@ -23,11 +23,11 @@ from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.header_names import ALIASES
 from telemetron_batch.input.normalize import normalize, unguarded
 
-OF_ATTENTION: Final = ("outcome", "detail", "sourceLine")
+ATTENTION_HEADERS: Final = ("outcome", "detail", "sourceLine")
 """The headers that this program adds in an attention file, next to each other."""
-_OF_EARLIER_VERSIONS: Final = OF_ATTENTION[:2]
+_OLD_ATTENTION_HEADERS: Final = ATTENTION_HEADERS[:2]
 """The last two headers of an attention.csv that an earlier version wrote."""
-_OF_UNDO: Final = ("customerEmail", "deviceIdentifier", "action")
+_UNDO_HEADERS: Final = ("customerEmail", "deviceIdentifier", "action")
 """All headers of undo.csv. An export may have the same, so the name of the file decides, too."""
 
 
@@ -95,10 +95,10 @@ def reject_conflicting_action(header: Sequence[str], cells: pa.RecordBatch, opti
 
     It may be a renamed undo.csv: with --action it would repeat what it is meant to undo.
     """
-    if options.action is None or tuple(header) != _OF_UNDO:
+    if options.action is None or tuple(header) != _UNDO_HEADERS:
         return
     other_words = [word for word, action in action_words(options).items() if action is not options.action]
-    words = normalize(cells.column(_OF_UNDO.index("action")))
+    words = normalize(cells.column(_UNDO_HEADERS.index("action")))
     row = pc.index(pc.is_in(pc.utf8_lower(words), pa.array(other_words)), True).as_py()
     if row >= 0:
         word = printable_excerpt(words[row].as_py())
@@ -113,9 +113,9 @@ def is_attention(header: Sequence[str]) -> bool:
     header = tuple(header)
     end = next((at for at in range(len(header), 0, -1) if header[at - 1]), 0)
     triples = zip(header, header[1:], header[2:], strict=False)
-    is_of_earlier_version = end > len(_OF_EARLIER_VERSIONS) and header[end - 2 : end] == _OF_EARLIER_VERSIONS
-    return is_of_earlier_version or any(three == OF_ATTENTION for three in triples)
+    is_of_earlier_version = end > len(_OLD_ATTENTION_HEADERS) and header[end - 2 : end] == _OLD_ATTENTION_HEADERS
+    return is_of_earlier_version or any(three == ATTENTION_HEADERS for three in triples)
 
 
 def _is_undo(name: str, header: Sequence[str]) -> bool:
-    return name.lower().startswith("undo") and tuple(header) == _OF_UNDO
+    return name.lower().startswith("undo") and tuple(header) == _UNDO_HEADERS

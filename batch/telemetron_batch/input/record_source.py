@@ -15,16 +15,16 @@ from telemetron_batch.input.dialect import Dialect, find_dialect
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
 from telemetron_batch.input.normalize import is_blank
 from telemetron_batch.input.own_reports import (
-    OF_ATTENTION,
+    ATTENTION_HEADERS,
     find_own_header,
     find_own_row,
     is_attention,
     options_for_own_report,
     unguarded_cells,
 )
-from telemetron_batch.input.restored_cells import ReadList, Restorer
+from telemetron_batch.input.restored_cells import OriginalReader, Restorer
 from telemetron_batch.input.source_file import DecodedText, FileKind, SourceFile, detect_encoding
-from telemetron_batch.input.text_reader import cells_of, closing_text, read_cells
+from telemetron_batch.input.text_reader import cells_of, last_record_text, read_cells
 from telemetron_batch.input.workbook import Sheet, find_sheet
 
 _HEADER_BYTES: Final = 4 << 20
@@ -40,7 +40,7 @@ class LastLine:
     _last: bytes = b"\n"
 
     @property
-    def is_open(self) -> bool:
+    def is_unterminated(self) -> bool:
         """Whether the text ends without a line end; a final Ctrl-Z counts as one."""
         return self._last not in b"\r\n\x1a"
 
@@ -96,13 +96,13 @@ def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     return RecordSource(dialect, text.encoding, warnings, read_blocks, options, last_line, encoding_guessed=guessed)
 
 
-def prepare_cells(source: RecordSource, read_list: ReadList | None) -> RecordSource:
+def prepare_cells(source: RecordSource, read_original_input: OriginalReader | None) -> RecordSource:
     """Return the source with the cells of an attention file restored, and --fill-down and --split applied."""
     if source.dialect is None:
         return source
     header = source.dialect.header
     if is_attention(header):
-        source = _restored(source, header, read_list)
+        source = _restored(source, header, read_original_input)
     filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
     split = source.options.split
 
@@ -120,7 +120,7 @@ def prepare_cells(source: RecordSource, read_list: ReadList | None) -> RecordSou
 def last_line_warnings(source: RecordSource, trailer_count: int | None) -> tuple[str, ...]:
     """Return a warning if the last line is not terminated; raises InputError if the options refuse such a file."""
     policy = source.options.last_line
-    if not policy or trailer_count is not None or not source.last_line.is_open:
+    if not policy or trailer_count is not None or not source.last_line.is_unterminated:
         return ()
     sentence = "the last line has no end where the others have one, so the file may have been cut short"
     if policy == "refuse":
@@ -128,17 +128,17 @@ def last_line_warnings(source: RecordSource, trailer_count: int | None) -> tuple
     return (sentence,)
 
 
-def _restored(source: RecordSource, header: Sequence[str], read_list: ReadList | None) -> RecordSource:
+def _restored(source: RecordSource, header: Sequence[str], read_original_input: OriginalReader | None) -> RecordSource:
     """Return the source of an attention file without guards against formulas and changes by a spreadsheet."""
 
     def read_blocks() -> Iterator[CellBlock]:
         return (replace(block, cells=unguarded_cells(block.cells)) for block in source.read_blocks())
 
     # In a workbook that this program wrote every cell is text, so a cell that differs was entered by a person.
-    is_own_workbook = source.sheet is not None and tuple(header[: len(OF_ATTENTION)]) == OF_ATTENTION
-    if read_list is None or is_own_workbook or OF_ATTENTION[-1] not in header:
+    is_own_workbook = source.sheet is not None and tuple(header[: len(ATTENTION_HEADERS)]) == ATTENTION_HEADERS
+    if read_original_input is None or is_own_workbook or ATTENTION_HEADERS[-1] not in header:
         return replace(source, read_blocks=read_blocks)
-    restorer = Restorer.of(read_blocks(), source.columns, header.index(OF_ATTENTION[-1]), read_list)
+    restorer = Restorer.of(read_blocks(), source.columns, header.index(ATTENTION_HEADERS[-1]), read_original_input)
     if restorer is None:
         return replace(source, read_blocks=read_blocks)
     return replace(source, read_blocks=lambda: restorer.restore(read_blocks()), restorer=restorer)
@@ -218,6 +218,6 @@ def _sheet_blocks(sheet: Sheet) -> Iterator[CellBlock]:
     width = len(sheet.dialect.header)
     for block in sheet.blocks():
         last = next((cells for cells in reversed(block.cells) if not all(map(is_blank, cells))), [])
-        last_record = (closing_text(last, ";"),)
+        last_record = (last_record_text(last, ";"),)
         cells = cells_of(block.cells, width)
         yield CellBlock(np.array(block.lines, np.int64), cells, {}, last_record, kinds=block.kinds)

@@ -21,13 +21,13 @@ from telemetron_batch.input.normalize import normalize_fast
 from telemetron_batch.input.spreadsheet_changes import Change, change_between
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
-_FIRST: Final = 5
+_MAX_NAMED_LINES: Final = 5
 _NUMBERED: Final = "^([0-9]+)[.,]([0-9]*[1-9])0*$"
 """The line of a part of a record, such as `7.2`; a spreadsheet reads it as a decimal fraction."""
 
 
 @dataclass(frozen=True, slots=True)
-class ListedRows:
+class OriginalRows:
     """Some rows of a run's input: the lines and the key cells, as the attention file has them."""
 
     lines: pa.Array
@@ -35,7 +35,7 @@ class ListedRows:
     """By field; null where the attention file leaves the cell blank."""
 
 
-ReadList: TypeAlias = Callable[[], Iterable[ListedRows]]
+OriginalReader: TypeAlias = Callable[[], Iterable[OriginalRows]]
 """Reads the input of the run that an attention file belongs to. Raises BatchError if it cannot be read."""
 
 
@@ -52,13 +52,17 @@ class Restorer:
 
     @classmethod
     def of(
-        cls, blocks: Iterable[CellBlock], columns: Mapping[str, int], line_column: int, read_list: ReadList
+        cls,
+        blocks: Iterable[CellBlock],
+        columns: Mapping[str, int],
+        line_column: int,
+        read_original_input: OriginalReader,
     ) -> "Restorer | None":
         """Return a restorer for an attention file with these records; None if the input of its run cannot be read."""
         named = [_line_keys(block.cells.column(line_column)) for block in blocks]
         wanted = np.unique(np.concatenate([hash_texts(lines) for lines in named] or [np.empty(0, np.uint64)]))
         with suppress(BatchError):
-            originals = _Originals.of(read_list(), wanted)
+            originals = _Originals.of(read_original_input(), wanted)
             return cls({name: columns[name] for name in FIELDS if name in columns}, line_column, originals)
         return None
 
@@ -98,8 +102,8 @@ class Restorer:
         restored, date_originals = by_change[Change.SAME_VALUE], by_change[Change.TAKEN_FOR_DATE]
         if restored:
             self._count += len(restored)
-            lines = block.lines[list(restored)[:_FIRST]].tolist()
-            self._first = sorted({*self._first, *lines})[:_FIRST]
+            lines = block.lines[list(restored)[:_MAX_NAMED_LINES]].tolist()
+            self._first = sorted({*self._first, *lines})[:_MAX_NAMED_LINES]
             mask = np.zeros(len(cells), np.bool_)
             mask[list(restored)] = True
             cells = pc.replace_with_mask(cells, pa.array(mask), pa.array(list(restored.values()), cells.type))
@@ -122,7 +126,7 @@ class _Originals:
     cells: Mapping[str, pa.Array]
 
     @classmethod
-    def of(cls, rows: Iterable[ListedRows], wanted: Hashes) -> "_Originals":
+    def of(cls, rows: Iterable[OriginalRows], wanted: Hashes) -> "_Originals":
         """Keep those rows whose lines have a wanted hash."""
         tables = [_empty()]
         for some in rows:

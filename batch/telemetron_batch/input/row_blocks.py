@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.input.block import CellBlock
-from telemetron_batch.input.expansion import Groups
+from telemetron_batch.input.expansion import GroupedListDetector
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.own_reports import reject_conflicting_action
 from telemetron_batch.input.record_source import RecordSource
-from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, LongNumbers, SerialProfile
+from telemetron_batch.input.serials import EndingInZeros, LeadingZeroCheck, RoundedSerialDetector, SerialStatistics
 from telemetron_batch.input.skipped_lines import describe_skipped, skipped_records
 from telemetron_batch.input.suspect_identifiers import Placeholders
 from telemetron_batch.input.trailer import Trailer, split_trailer, without_plain_trailer
@@ -26,16 +26,16 @@ from telemetron_batch.storage.concurrency import map_ordered, prefetch
 class FileStats:
     """What the rows of a file show about the whole file."""
 
-    long_numbers: LongNumbers
+    long_numbers: RoundedSerialDetector
     leading_zeros: LeadingZeroCheck = field(default_factory=LeadingZeroCheck)
     ending_in_zeros: EndingInZeros = field(default_factory=EndingInZeros)
-    profile: SerialProfile | None = None
+    serial_statistics: SerialStatistics | None = None
     """Profile of the serials of the first rows; None before the first rows."""
     skipped_lines: list[int] = field(default_factory=list)
     """Lines of records that are no rows."""
     trailer_text: str = ""
     """Text of an obvious trailer, which is the last of these records."""
-    groups: Groups = field(default_factory=Groups)
+    groups: GroupedListDetector = field(default_factory=GroupedListDetector)
     placeholders: Placeholders = field(default_factory=Placeholders)
     trailer: Trailer | None = None
     """The trailer that --trailer-count describes."""
@@ -89,7 +89,7 @@ def _validated_blocks(file: int, source: RecordSource, stats: FileStats) -> Iter
     def validated(block: CellBlock) -> tuple[RowBlock, tuple[str, ...]]:
         return _validated(file, block, source, stats), block.last_record
 
-    while stats.profile is None:  # the serials of the first rows are needed to validate all others
+    while stats.serial_statistics is None:  # the serials of the first rows are needed to validate all others
         block = next(blocks, None)
         if block is None:
             return
@@ -104,7 +104,7 @@ def _validated(file: int, block: CellBlock, source: RecordSource, stats: FileSta
         _key_cells(block, source),
         source.options,
         encoding_guessed=source.encoding_guessed,
-        profile=stats.profile,
+        serial_statistics=stats.serial_statistics,
         long_numbers=stats.long_numbers,
     )
     block, keys = _without_skipped(block, keys, source, stats)
@@ -112,8 +112,8 @@ def _validated(file: int, block: CellBlock, source: RecordSource, stats: FileSta
     rows = RowBlock(file, keys, block.cells)
     if non_blank is not None:
         rows = RowBlock(file, keys.filter(non_blank), block.cells.filter(non_blank))
-    if stats.profile is None and rows.keys.num_rows:
-        stats.profile = SerialProfile(rows.keys["deviceIdentifier"])
+    if stats.serial_statistics is None and rows.keys.num_rows:
+        stats.serial_statistics = SerialStatistics(rows.keys["deviceIdentifier"])
     return rows
 
 
@@ -129,8 +129,8 @@ def _key_cells(block: CellBlock, source: RecordSource) -> KeyCells:
         action=column("action"),
         device_type=column("deviceType"),
         width_errors=block.width_errors,
-        misfit_cells=block.misfit_cells,
-        part_numbers=block.part_numbers,
+        wrong_width_cells=block.wrong_width_cells,
+        piece_numbers=block.piece_numbers,
         kinds=block.kinds,
         date_originals=block.date_originals,
     )

@@ -66,7 +66,7 @@ def damage_kind(serial: str) -> str:
     return next((kind for kind, pattern in kinds.items() if re.search(pattern, serial)), "date")
 
 
-class SerialProfile:
+class SerialStatistics:
     """What the serials of a file look like, by those of its first block.
 
     The shape of a serial has one character for each run of digits, capitals or small
@@ -90,7 +90,7 @@ class SerialProfile:
             dates &= ~flags_of(pc.is_in(shapes_of(serials), self._shapes_of_dates))
         return dates
 
-    def share(self, pattern: str) -> float:
+    def fraction_matching(self, pattern: str) -> float:
         """Return the fraction of the serials that match a pattern; 0 if there are no serials."""
         if pattern not in self._shares:
             matching = pc.sum(pc.match_substring_regex(self._filled, pattern)).as_py() or 0
@@ -143,7 +143,7 @@ class SerialProfile:
         return pa.array(usual, pa.string())
 
 
-class LongNumbers:
+class RoundedSerialDetector:
     """Finds the serials of more than 15 digits that a spreadsheet has rounded.
 
     A serial may end in zeros by chance, so it counts as rounded only if the serials of its length end so more
@@ -159,7 +159,7 @@ class LongNumbers:
         self._rounded: Counter[int] = Counter()
 
     @classmethod
-    def of(cls, serials: pa.Array) -> "LongNumbers":
+    def of(cls, serials: pa.Array) -> "RoundedSerialDetector":
         """Return an instance for the second reading of a file with just these serials."""
         first = cls()
         first.count(serials)

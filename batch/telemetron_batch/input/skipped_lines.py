@@ -16,7 +16,7 @@ from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, match_columns, required_fields
-from telemetron_batch.input.header_names import ALIASES, folded
+from telemetron_batch.input.header_names import ALIASES, folded_header
 
 _RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
 _FOOTER: Final = (
@@ -24,7 +24,7 @@ _FOOTER: Final = (
     r"(?: (?:affected|selected|returned|in set).*)?\)?\.?"
     r"|(?:page|seite) [0-9]+(?: ?(?:of|von|/) ?[0-9]+)?|-+ ?(?:page|seite) [0-9]+.*-+)$"
 )
-_NAMES: Final = frozenset(folded(name) for field, aliases in ALIASES.items() for name in (field, *aliases))
+_NAMES: Final = frozenset(folded_header(name) for field, aliases in ALIASES.items() for name in (field, *aliases))
 
 
 def skipped_records(
@@ -34,8 +34,8 @@ def skipped_records(
     found = []
     for row in _candidates(keys, dialect, options):
         cells = (
-            block.misfit_cells[row]
-            if row in block.misfit_cells
+            block.wrong_width_cells[row]
+            if row in block.wrong_width_cells
             else [column[row].as_py() for column in block.cells.columns]
         )
         if _is_footer(cells) or _is_header_again(cells, int(block.lines[row]), dialect, options):
@@ -58,15 +58,15 @@ def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -
     rows = np.flatnonzero(problems)
     if not len(rows):
         return
-    names = {*_NAMES, *map(folded, options.columns.values()), *map(folded, dialect.header)}
+    names = {*_NAMES, *map(folded_header, options.columns.values()), *map(folded_header, dialect.header)}
     at = pa.array(rows)
     emails, devices = keys["customerEmail"].take(at), keys["deviceIdentifier"].take(at)
     ruled = pc.match_substring_regex(emails, f"{_RULE}|{_FOOTER}").to_numpy(zero_copy_only=False)
     bare = pc.equal(devices, "").to_numpy(zero_copy_only=False)
     pairs = zip(emails.to_pylist(), devices.to_pylist(), strict=True)
-    named = [folded(email) in names and folded(device) in names for email, device in pairs]
+    named = [folded_header(email) in names and folded_header(device) in names for email, device in pairs]
     empty = pc.equal(emails, "").to_numpy(zero_copy_only=False) & bare
-    likely = ruled | np.array(named, np.bool_) | empty | (problems[rows] == Problem.CELLS)
+    likely = ruled | np.array(named, np.bool_) | empty | (problems[rows] == Problem.CELL_COUNT)
     yield from rows[likely].tolist()
 
 

@@ -24,7 +24,7 @@ from typing import BinaryIO, Final, cast
 
 from telemetron_batch.domain.errors import DiskError, InputError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
-from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT, encoding_from_bom, requested_encoding
+from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT_COMMAND, encoding_from_bom, requested_encoding
 from telemetron_batch.input.unsupported_formats import (
     refuse_compound_file,
     refuse_packed_twice,
@@ -44,13 +44,13 @@ _EMPTY_ZIP: Final = b"PK\x05\x06"
 _COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
 _OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
 """Names of members (in lower case) that show that a zip archive is an Office or OpenDocument file."""
-_TABLES: Final = (".csv", ".tsv", ".txt")
+_TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 _ENCRYPTED: Final = 1
 _MAX_UNPACKED_BYTES: Final = 1 << 37
 """Largest size of the file in a zip archive; no more is read than the size that the archive states."""
 _UTF8: Final = ("utf-8", "utf-8-sig")
 # The five bytes that Windows-1252 does not define become control characters, as in browsers.
-_WINDOWS: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
+_CP1252_TABLE: Final = "".join(bytes([octet]).decode("cp1252", errors="ignore") or chr(octet) for octet in range(256))
 
 
 class FileKind(Enum):
@@ -69,13 +69,13 @@ class SourceFile:
     path: Path
     name: str
     kind: FileKind
-    origin: str
+    given_path: str
     """The given path, or the URL that this is a copy of; empty for a copy of standard input or a pipe."""
 
     @property
     def modified_at(self) -> float | None:
         """Modification time in seconds since the epoch; None for a copy of standard input or a pipe."""
-        return self.path.stat().st_mtime if self.origin else None
+        return self.path.stat().st_mtime if self.given_path else None
 
     @property
     def text_size(self) -> int:
@@ -135,7 +135,9 @@ class DecodedText:
         if self.encoding in _UTF8:
             return _bytes_of(self.source)
         if self.encoding in ("cp1252", FALLBACK_ENCODING):
-            return (codecs.charmap_decode(chunk, "strict", _WINDOWS)[0].encode() for chunk in _bytes_of(self.source))
+            return (
+                codecs.charmap_decode(chunk, "strict", _CP1252_TABLE)[0].encode() for chunk in _bytes_of(self.source)
+            )
         return _transcoded(self.source, self.encoding)
 
 
@@ -145,7 +147,7 @@ def input_errors(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        advice = error.advice.replace(INIT, INIT.replace("FILE", quote(name)))
+        advice = error.advice.replace(INIT_COMMAND, INIT_COMMAND.replace("FILE", quote(name)))
         raise InputError(f"{name}: {error.reason}", advice) from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: there is no such file", "check the path") from error
@@ -221,7 +223,7 @@ def detect_encoding(source: SourceFile, requested: str | None) -> DecodedText:
     return DecodedText(source, encoding, encoding_guessed=False, warnings=warnings)
 
 
-def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
+def _sniff(path: Path, name: str, given_path: str = "") -> SourceFile:
     with path.open("rb") as file:
         first = file.read(_HEAD)
         head = first[:4]
@@ -236,13 +238,13 @@ def _sniff(path: Path, name: str, origin: str = "") -> SourceFile:
         raise InputError("is not a zip archive, whatever its name says", "take .zip off its name if it is text")
     if head in (_WORKBOOK, _EMPTY_ZIP):
         if ending == ".zip" or (ending != ".xlsx" and not _is_workbook(path)):
-            return SourceFile(path, name, FileKind.ZIP, origin)
-        return SourceFile(path, name, FileKind.WORKBOOK, origin)
+            return SourceFile(path, name, FileKind.ZIP, given_path)
+        return SourceFile(path, name, FileKind.WORKBOOK, given_path)
     if head.startswith(_GZIP):
-        return SourceFile(path, name, FileKind.GZIP, origin)
+        return SourceFile(path, name, FileKind.GZIP, given_path)
     if ending == ".gz" and head:
         raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
-    return SourceFile(path, name, FileKind.TEXT, origin)
+    return SourceFile(path, name, FileKind.TEXT, given_path)
 
 
 def _is_workbook(path: Path) -> bool:
@@ -265,7 +267,7 @@ def _table_in(package: zipfile.ZipFile) -> zipfile.ZipInfo:
     tables = [
         member
         for member in package.infolist()
-        if member.filename.lower().endswith(_TABLES)
+        if member.filename.lower().endswith(_TEXT_SUFFIXES)
         and not member.filename.startswith("__MACOSX/")
         and not member.filename.rpartition("/")[2].startswith(".")
     ]

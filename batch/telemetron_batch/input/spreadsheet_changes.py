@@ -19,7 +19,7 @@ from telemetron_batch.input.serials import MONTHS
 class Change(Enum):
     """What has changed between two texts."""
 
-    OTHER = "other"
+    NONE_OR_BY_PERSON = "other"
     """Nothing, or something that no spreadsheet changes by itself."""
     SAME_VALUE = "same value"
     """Only the form of a number or truth value."""
@@ -40,7 +40,7 @@ _NUMBER: Final = re.compile(
 )
 _BEYOND: Final = re.compile("[+-]?inf|#\\S+!|err:[0-9]+")
 """How spreadsheets show a number that is too large."""
-_SIGNS: Final = re.compile("[$€£¥%]")
+_CURRENCY_AND_PERCENT: Final = re.compile("[$€£¥%]")
 _TRUE: Final = frozenset(("true", "wahr", "vrai", "verdadero", "verdadeiro", "vero", "waar"))
 _FALSE: Final = frozenset(("false", "falsch", "faux", "falso", "onwaar"))
 _MONTHS: Final = frozenset(
@@ -51,8 +51,8 @@ _MONTHS: Final = frozenset(
     )
 )
 _TOKEN: Final = re.compile(r"[0-9]+|[^\W\d_]+|[\W_]+")
-_BETWEEN: Final = frozenset("-/.,: \u00a0")
-_JOINING: Final = re.compile("[-/.,:]")
+_DATE_SEPARATORS: Final = frozenset("-/.,: \u00a0")
+_DATE_JOINERS: Final = re.compile("[-/.,:]")
 _HALF_OF_DAY: Final = re.compile(r"(?<=[0-9])(?: ?[ap]\.?m\.?| [ap])$")
 _MOST_PARTS: Final = 7
 _MOST_DIGITS: Final = 4
@@ -74,10 +74,10 @@ def change_between(original: str, read: str) -> Change:
     """Return what has changed from the original text to the text that was read."""
     original, read = original.strip(), read.strip()
     if original == read or not original or not read or max(len(original), len(read)) > _LONGEST:
-        return Change.OTHER
+        return Change.NONE_OR_BY_PERSON
     if _is_same_number(original, read) or _is_same_truth(original, read):
         return Change.SAME_VALUE
-    return Change.TAKEN_FOR_DATE if _may_be_its_date(original, read) else Change.OTHER
+    return Change.TAKEN_FOR_DATE if _may_be_its_date(original, read) else Change.NONE_OR_BY_PERSON
 
 
 def _is_same_truth(original: str, read: str) -> bool:
@@ -121,7 +121,7 @@ def _stored(value: Decimal) -> Decimal:
 def _numbers(text: str) -> Iterator[_Number]:
     """Yield the numbers that a spreadsheet may read from a text; none if the text is no number."""
     in_brackets = text.startswith("(") and text.endswith(")")
-    bare = _SIGNS.sub("", text[1:-1] if in_brackets else text).strip()
+    bare = _CURRENCY_AND_PERCENT.sub("", text[1:-1] if in_brackets else text).strip()
     match = _NUMBER.fullmatch(bare)
     if match is None:
         return
@@ -173,11 +173,11 @@ def _is_moment(text: str) -> bool:
     parts = len(numbers) + len(words) + (bare != text)
     return (
         1 < parts <= _MOST_PARTS
-        and bool(_JOINING.search(bare) or words or bare != text)
+        and bool(_DATE_JOINERS.search(bare) or words or bare != text)
         and bool(numbers)
         and all(len(number) <= _MOST_DIGITS for number in numbers)
         and all(word in _MONTHS for word in words)
-        and all(set(mark) <= _BETWEEN for mark in marks)
+        and all(set(mark) <= _DATE_SEPARATORS for mark in marks)
     )
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.flags import flags_of, matching
-from telemetron_batch.input.serials import SerialProfile, shapes_of
+from telemetron_batch.input.serials import SerialStatistics, shapes_of
 
 UNUSUAL_SPACE: Final = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
 """White space other than the blank."""
@@ -43,20 +43,22 @@ _OTHER_SCRIPTS: Final = {
 }
 _DASHES: Final = "[\u2010-\u2015\u2043\u2212]"
 _ASCII_LETTER: Final = "[A-Za-z]"
-_USUAL: Final = 0.5
+_USUAL_FRACTION: Final = 0.5
 
 
-def have_misplaced_characters(texts: pa.Array, profile: SerialProfile) -> Flags:
+def have_misplaced_characters(texts: pa.Array, serial_statistics: SerialStatistics) -> Flags:
     """Return which identifiers contain characters that do not belong there."""
     flags = np.zeros(len(texts), np.bool_)
     for pattern in _ALWAYS.values():
         flags |= matching(texts, pattern)
     thousands = matching(texts, _THOUSANDS)
-    if thousands.any() and 0 < profile.share(_PLAIN) >= profile.share(_THOUSANDS):
+    if thousands.any() and 0 < serial_statistics.fraction_matching(_PLAIN) >= serial_statistics.fraction_matching(
+        _THOUSANDS
+    ):
         flags |= thousands
     is_non_ascii = ~flags_of(pc.string_is_ascii(texts))
     if is_non_ascii.any():
-        flags[is_non_ascii] |= _have_other_scripts(texts.filter(pa.array(is_non_ascii)), profile)
+        flags[is_non_ascii] |= _have_other_scripts(texts.filter(pa.array(is_non_ascii)), serial_statistics)
     return flags
 
 
@@ -79,16 +81,16 @@ def may_have_misplaced_characters(octets: CellBytes) -> Flags:
     return likely
 
 
-def _have_other_scripts(texts: pa.Array, profile: SerialProfile) -> Flags:
+def _have_other_scripts(texts: pa.Array, serial_statistics: SerialStatistics) -> Flags:
     """Return which of these texts, none of them ASCII, contain look-alikes that the other serials do not have."""
     flags = np.zeros(len(texts), np.bool_)
     mixed = matching(texts, _ASCII_LETTER)
     for pattern in _OTHER_SCRIPTS.values():
         found = matching(texts, pattern)
         if found.any():
-            flags |= found & (mixed | (profile.share(pattern) <= _USUAL))
+            flags |= found & (mixed | (serial_statistics.fraction_matching(pattern) <= _USUAL_FRACTION))
     dashed = matching(texts, _DASHES)
-    if dashed.any() and profile.share(_DASHES) < 1:
+    if dashed.any() and serial_statistics.fraction_matching(_DASHES) < 1:
         flags |= dashed
     return flags
 
@@ -104,7 +106,7 @@ _SHORTEST: Final = 3
 _MAC: Final = "^[0-9a-fA-F]{2,4}(?:[ .:-][0-9a-fA-F]{2,4}){2,7}$"
 
 
-def have_several_identifiers(texts: pa.Array, profile: SerialProfile) -> Flags:
+def have_several_identifiers(texts: pa.Array, serial_statistics: SerialStatistics) -> Flags:
     """Return which cells contain several identifiers, all of one shape.
 
     A character that may also be part of an identifier separates only parts that look like
@@ -114,10 +116,10 @@ def have_several_identifiers(texts: pa.Array, profile: SerialProfile) -> Flags:
     flags = np.zeros(len(texts), np.bool_)
     for separator, pattern in _SPLITS.items():
         rows = np.flatnonzero(matching(texts, pattern) & ~flags)
-        if not len(rows) or not _separates(separator, pattern, profile):
+        if not len(rows) or not _separates(separator, pattern, serial_statistics):
             continue
         some = texts.take(pa.array(rows))
-        known = None if separator in _ALWAYS_SEPARATE else profile
+        known = None if separator in _ALWAYS_SEPARATE else serial_statistics
         flags[rows] = _parts_are_alike(some, pattern, known) & ~matching(some, _MAC)
     return flags
 
@@ -129,15 +131,16 @@ def may_have_several_identifiers(octets: CellBytes) -> Flags:
     return octets.cells_with(byte_in(octets.data, bytes(found)) if found else np.zeros(len(octets.data), np.bool_))
 
 
-def _separates(separator: str, pattern: str, profile: SerialProfile) -> bool:
+def _separates(separator: str, pattern: str, serial_statistics: SerialStatistics) -> bool:
     """Return whether a character stands between identifiers, rather than inside each of them."""
     between = _BLANK_BETWEEN if separator == " " else pattern
-    return separator in _ALWAYS_SEPARATE or profile.share(between) <= _USUAL
+    return separator in _ALWAYS_SEPARATE or serial_statistics.fraction_matching(between) <= _USUAL_FRACTION
 
 
-def _parts_are_alike(texts: pa.Array, pattern: str, profile: SerialProfile | None) -> Flags:
-    """Return which texts split into several parts of one shape; with `profile`, of a shape that other serials have.
+def _parts_are_alike(texts: pa.Array, pattern: str, serial_statistics: SerialStatistics | None) -> Flags:
+    """Return which texts split into several parts of one shape.
 
+    With `serial_statistics`, other serials must have that shape, too.
     Parts that differ only in their digits (`SR3 SR4`) are always alike.
     """
     lists = pc.split_pattern_regex(texts, pattern)
@@ -147,9 +150,11 @@ def _parts_are_alike(texts: pa.Array, pattern: str, profile: SerialProfile | Non
     text, parts = text[filled], parts.filter(pa.array(filled))
     like_serial = flags_of(pc.greater_equal(pc.utf8_length(parts), _SHORTEST)) & matching(parts, "[0-9]")
     shapes = shapes_of(parts)
-    known = like_serial if profile is None else like_serial & _are_long_enough(parts, shapes, profile)
+    known = (
+        like_serial if serial_statistics is None else like_serial & _are_long_enough(parts, shapes, serial_statistics)
+    )
     alike = _all_of_one_shape(shapes, text, known, len(texts))
-    if profile is not None:
+    if serial_statistics is not None:
         without_digits = pc.replace_substring_regex(parts, "[0-9]+", "9")
         with_letters = like_serial & matching(parts, _ASCII_LETTER)
         alike |= _all_of_one_shape(without_digits, text, with_letters, len(texts))
@@ -165,9 +170,9 @@ def _all_of_one_shape(shapes: pa.Array, text: npt.NDArray[np.int64], accepted: F
     return flags
 
 
-def _are_long_enough(parts: pa.Array, shapes: pa.Array, profile: SerialProfile) -> Flags:
+def _are_long_enough(parts: pa.Array, shapes: pa.Array, serial_statistics: SerialStatistics) -> Flags:
     """Return which parts are at least as long as the shortest serial of their shape."""
-    known = profile.shortest
+    known = serial_statistics.shortest
     shortest = known["length_min"].combine_chunks().take(pc.index_in(shapes, known["shape"]))
     return flags_of(pc.fill_null(pc.greater_equal(pc.utf8_length(parts), shortest), fill_value=False))
 

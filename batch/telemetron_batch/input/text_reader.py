@@ -58,7 +58,7 @@ def cells_of(rows: list[list[str]], width: int) -> pa.RecordBatch:
     return pa.record_batch(columns or [pa.array([], pa.string())] * width, schema=_schema(width))
 
 
-def closing_text(cells: Sequence[str], delimiter: str) -> str:
+def last_record_text(cells: Sequence[str], delimiter: str) -> str:
     """Return the cells of the last record of a file as one line, without the blank ones at its end."""
     filled = [at for at, cell in enumerate(cells, start=1) if not is_blank(cell)]
     return delimiter.join(cells[: max(filled, default=0)])
@@ -160,15 +160,15 @@ class _BlockReader:
             numbers, cells = _in_order(parts)
         positions = np.searchsorted(numbers, np.array(list(misfits), np.int64)).tolist()
         width_errors = {at: sentence for at, (sentence, _) in zip(positions, misfits.values(), strict=True)}
-        misfit_cells = {at: texts for at, (_, texts) in zip(positions, misfits.values(), strict=True)}
+        wrong_width_cells = {at: texts for at, (_, texts) in zip(positions, misfits.values(), strict=True)}
         last_record = self._last_record(records)
-        return CellBlock(line + records.lines[numbers], cells, width_errors, last_record, misfit_cells)
+        return CellBlock(line + records.lines[numbers], cells, width_errors, last_record, wrong_width_cells)
 
     def _last_record(self, records: Records) -> tuple[str, ...]:
         for record in range(len(records) - 1, -1, -1) if self._has_trailer else ():
             cells = split(records.text(record), self.delimiter)
             if not all(map(is_blank, cells)):
-                return records.text(record).decode(), closing_text(cells, self._dialect.delimiter)
+                return records.text(record).decode(), last_record_text(cells, self._dialect.delimiter)
         return ()
 
     def _reject_swallowed_row(self, record: bytes, line: int) -> None:
@@ -253,7 +253,7 @@ class _BlockReader:
 
 def _in_order(parts: list[tuple[Ints, pa.RecordBatch]]) -> tuple[Ints, pa.RecordBatch]:
     """Merge several parts of the records of a block, in the order of the file."""
-    numbers = np.concatenate([part_numbers for part_numbers, _ in parts])
+    numbers = np.concatenate([piece_numbers for piece_numbers, _ in parts])
     order = np.argsort(numbers, kind="stable")
     cells = pa.concat_batches([part for _, part in parts]).take(pa.array(order))
     return numbers[order], cells

@@ -20,7 +20,7 @@ _WORD: Final = re.compile(
     re.IGNORECASE,
 )
 _AMOUNT: Final = re.compile(r"[-+]?[\d.,' ]+")
-_PROBLEMS: Final = (Problem.CELLS, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
+_PROBLEMS: Final = (Problem.CELL_COUNT, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 """The problems that a trailer has if it is validated as a row."""
 
 

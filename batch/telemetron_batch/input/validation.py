@@ -27,10 +27,10 @@ from telemetron_batch.input.key_columns import (
     email_column,
     identifier_column,
 )
-from telemetron_batch.input.normalize import UNSEEN, normalize
+from telemetron_batch.input.normalize import ALL_INVISIBLE, normalize
 from telemetron_batch.input.number_formats import CellKind
 from telemetron_batch.input.problem_messages import MESSAGES, problem_message
-from telemetron_batch.input.serials import DAMAGE_PATTERNS, LongNumbers, SerialProfile
+from telemetron_batch.input.serials import DAMAGE_PATTERNS, RoundedSerialDetector, SerialStatistics
 from telemetron_batch.input.suspect_identifiers import (
     DECODED_TWICE,
     UNUSUAL_SPACE,
@@ -40,7 +40,7 @@ from telemetron_batch.input.suspect_identifiers import (
 )
 from telemetron_batch.rows.rows import KEY_SCHEMA
 
-_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{UNSEEN}]"
+_CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{ALL_INVISIBLE}]"
 _PROBLEM_OF: Final[Mapping[CellKind, Problem]] = {
     CellKind.PLAIN: Problem.NONE,
     CellKind.PADDED: Problem.NONE,
@@ -68,8 +68,8 @@ class KeyCells:
     action: pa.Array | None
     device_type: pa.Array | None
     width_errors: Mapping[int, str]
-    misfit_cells: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    part_numbers: Ints | None = None
+    wrong_width_cells: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    piece_numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
     date_originals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
@@ -99,8 +99,8 @@ class _Keys:
 class _SerialContext:
     """What the other serials of the file look like."""
 
-    profile: SerialProfile
-    long_numbers: LongNumbers
+    serial_statistics: SerialStatistics
+    long_numbers: RoundedSerialDetector
 
 
 _Finding: TypeAlias = tuple[Problem, KeyColumn, Flags]
@@ -114,32 +114,32 @@ def validate_keys(
     options: InputOptions,
     *,
     encoding_guessed: bool,
-    profile: SerialProfile | None = None,
-    long_numbers: LongNumbers | None = None,
+    serial_statistics: SerialStatistics | None = None,
+    long_numbers: RoundedSerialDetector | None = None,
 ) -> pa.RecordBatch:
     """Return the rows as a batch of `KEY_SCHEMA`: normalized cells, problem codes and sentences.
 
-    `profile` and `long_numbers` describe the serials of the file; without them those of `cells` do.
+    `serial_statistics` and `long_numbers` describe the serials of the file; without them those of `cells` do.
     A row gets its first problem in the order: cells, kind of cell, empty, encoding, control,
     length, formula, damage, email, action, device type.
     """
     count = len(cells.lines)
     keys = _Keys.of(cells, options)
     serials = _without(keys.device.normalized, cells.width_errors)
-    profile = profile or SerialProfile(serials)
-    long_numbers = long_numbers or LongNumbers.of(serials)
+    serial_statistics = serial_statistics or SerialStatistics(serials)
+    long_numbers = long_numbers or RoundedSerialDetector.of(serials)
     long_numbers.count(_text_serials(keys.device.normalized, cells))
-    context = _SerialContext(profile, long_numbers)
+    context = _SerialContext(serial_statistics, long_numbers)
     findings = _findings(keys, options, context, encoding_guessed=encoding_guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
     known |= dict(_taken_for_dates(cells.date_originals, keys))
-    known |= {row: (Problem.CELLS, sentence) for row, sentence in cells.width_errors.items()}
-    problems, details = _first_problem_per_row(count, known, findings, profile)
+    known |= {row: (Problem.CELL_COUNT, sentence) for row, sentence in cells.width_errors.items()}
+    problems, details = _first_problem_per_row(count, known, findings, serial_statistics)
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
-        codes[problems == Problem.CELLS] = UNKNOWN_ACTION
+        codes[problems == Problem.CELL_COUNT] = UNKNOWN_ACTION
     words = pa.repeat("", count) if keys.action is None else keys.action.normalized
-    part_numbers = np.zeros(count, np.int32) if cells.part_numbers is None else cells.part_numbers
+    piece_numbers = np.zeros(count, np.int32) if cells.piece_numbers is None else cells.piece_numbers
     columns = {
         "line": pa.array(cells.lines, pa.int64()),
         "customerEmail": _blank_misaligned(keys.email.normalized, problems),
@@ -149,8 +149,8 @@ def validate_keys(
         "deviceType": _blank_misaligned(_device_types(keys.device_type, count, options), problems),
         "problem": pa.array(problems),
         "detail": details,
-        "possibleIdentifiers": _possible_identifiers(count, cells.misfit_cells),
-        "piece": pa.array(part_numbers, pa.int32()),
+        "possibleIdentifiers": _possible_identifiers(count, cells.wrong_width_cells),
+        "piece": pa.array(piece_numbers, pa.int32()),
     }
     return pa.record_batch(list(columns.values()), schema=KEY_SCHEMA)
 
@@ -178,7 +178,7 @@ def _findings(
     for column in columns:
         yield Problem.CONTROL, column, _match_where(column.inspected, _CONTROL, column.is_unusual)
     device = keys.device
-    yield Problem.SIGNS, device, _match_where(device.inspected, UNUSUAL_SPACE, device.is_unusual)
+    yield Problem.MISPLACED_CHARACTERS, device, _match_where(device.inspected, UNUSUAL_SPACE, device.is_unusual)
     for column in (keys.email, device):
         yield Problem.DECODED_TWICE, column, _match_where(column.inspected, DECODED_TWICE, column.is_unusual)
     for column in columns:
@@ -198,10 +198,10 @@ def _suspicions(device: KeyColumn, options: InputOptions, context: _SerialContex
     serials = device.inspected
     yield Problem.FORMULA, device, matching(serials, "^[=@]")
     yield Problem.DAMAGED, device, matching(serials, "|".join(DAMAGE_PATTERNS.values()))
-    yield Problem.DAMAGED, device, context.profile.unexpected_dates(serials)
+    yield Problem.DAMAGED, device, context.serial_statistics.unexpected_dates(serials)
     yield Problem.DAMAGED, device, context.long_numbers.rounded(serials)
-    yield Problem.SIGNS, device, have_misplaced_characters(serials, context.profile)
-    yield Problem.SEVERAL, device, have_several_identifiers(serials, context.profile)
+    yield Problem.MISPLACED_CHARACTERS, device, have_misplaced_characters(serials, context.serial_statistics)
+    yield Problem.SEVERAL_IDENTIFIERS, device, have_several_identifiers(serials, context.serial_statistics)
     if options.auto_create_devices:
         yield Problem.PLACEHOLDER, device, placeholders(serials)
 
@@ -232,12 +232,15 @@ def _taken_for_dates(date_originals: Mapping[str, Mapping[int, str]], keys: _Key
     for column in keys.columns():
         for row, original in date_originals.get(column.name, {}).items():
             cell, listed = printable_excerpt(column.normalized[row].as_py()), printable_excerpt(original)
-            sentence = MESSAGES[Problem.DATED].format(name=column.name, cell=cell, listed=listed)
-            yield row, (Problem.DATED, sentence)
+            sentence = MESSAGES[Problem.TAKEN_FOR_DATE].format(name=column.name, cell=cell, listed=listed)
+            yield row, (Problem.TAKEN_FOR_DATE, sentence)
 
 
 def _first_problem_per_row(
-    count: int, known: Mapping[int, tuple[Problem, str]], findings: Iterator[_Finding], profile: SerialProfile
+    count: int,
+    known: Mapping[int, tuple[Problem, str]],
+    findings: Iterator[_Finding],
+    serial_statistics: SerialStatistics,
 ) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """Return the first problem of each row and the sentence about it; problems that are `known` come first."""
     problems = np.zeros(count, np.int8)
@@ -249,7 +252,7 @@ def _first_problem_per_row(
         problems[rows] = problem
         cells = column.normalized.take(pa.array(rows)).to_pylist()
         for row, cell in zip(rows.tolist(), cells, strict=True):
-            sentences[row] = problem_message(problem, column.name, cell, profile)
+            sentences[row] = problem_message(problem, column.name, cell, serial_statistics)
     details = pa.repeat("", count)
     if sentences:
         texts = pa.array([sentences[row] for row in sorted(sentences)], pa.string())
@@ -276,18 +279,18 @@ def _without(column: pa.Array, rows: Collection[int]) -> pa.Array:
 
 def _blank_misaligned(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
     """Return the column, blank in rows with a wrong number of cells: their cells may belong to other columns."""
-    misaligned = problems == Problem.CELLS
+    misaligned = problems == Problem.CELL_COUNT
     return pc.if_else(pa.array(misaligned), "", column) if misaligned.any() else column
 
 
-def _possible_identifiers(count: int, misfit_cells: Mapping[int, Sequence[str]]) -> pa.Array:
+def _possible_identifiers(count: int, wrong_width_cells: Mapping[int, Sequence[str]]) -> pa.Array:
     """Return the possible identifiers of each row with a wrong number of cells; null for other rows."""
     column: pa.Array = pa.nulls(count, KEY_SCHEMA.field("possibleIdentifiers").type)
-    if not misfit_cells:
+    if not wrong_width_cells:
         return column
-    texts = [_normalized_identifiers(misfit_cells[row]) for row in sorted(misfit_cells)]
+    texts = [_normalized_identifiers(wrong_width_cells[row]) for row in sorted(wrong_width_cells)]
     mask = np.zeros(count, np.bool_)
-    mask[[*misfit_cells]] = True
+    mask[[*wrong_width_cells]] = True
     positions = np.where(mask, np.cumsum(mask) - 1, 0)
     return pa.array(texts, column.type).take(pa.array(positions, mask=~mask))
 

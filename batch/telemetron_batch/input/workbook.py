@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import HiddenRows, InputOptions
+from telemetron_batch.domain.model import HiddenRowsPolicy, InputOptions
 from telemetron_batch.input.dialect import HEADER_LINES, Dialect, find_sheet_header
 from telemetron_batch.input.normalize import is_blank
 from telemetron_batch.input.number_formats import CellKind, NumberFormat, calendar_offset, cell_formats
@@ -92,7 +92,7 @@ class Sheet:
     dialect: Dialect
     notes: tuple[str, ...]
     """Warnings about the choice of the sheet and its header."""
-    hidden: HiddenRows
+    hidden: HiddenRowsPolicy
     book: _Book
     part: str
     hidden_rows: int = 0
@@ -104,12 +104,12 @@ class Sheet:
     @property
     def left_out(self) -> int:
         """Number of hidden rows that were not read."""
-        return self.hidden_rows if self.hidden is HiddenRows.SKIP else 0
+        return self.hidden_rows if self.hidden is HiddenRowsPolicy.SKIP else 0
 
     def warnings(self) -> Iterator[str]:
         """Yield warnings about the rows; call it after reading them."""
         if self.hidden_rows:
-            done = "left out" if self.hidden is HiddenRows.SKIP else "read like the others"
+            done = "left out" if self.hidden is HiddenRowsPolicy.SKIP else "read like the others"
             yield f"{_count_hidden(self.hidden_rows)} {done}, first: {self.first_hidden}"
         if self.padded_serials:
             serials = "1 serial is" if self.padded_serials == 1 else f"{self.padded_serials:,} serials are"
@@ -143,7 +143,7 @@ class Sheet:
                 block, characters_before = SheetBlock(), collector.characters
         limits.take(len(block.lines) * width, collector.characters)
         self.first_surplus_cell = collector.first_surplus_cell
-        if self.hidden is HiddenRows.REFUSE and self.hidden_rows:
+        if self.hidden is HiddenRowsPolicy.REFUSE and self.hidden_rows:
             raise InputError(
                 f"has {_count_hidden(self.hidden_rows)}, first: {self.first_hidden}",
                 "say --hidden skip or --hidden read",
@@ -155,7 +155,7 @@ class Sheet:
         if row.is_hidden and any(self._is_filled(row, at) for at in self.dialect.columns.values()):
             self.hidden_rows += 1
             self.first_hidden = self.first_hidden or row.line
-            return self.hidden is HiddenRows.READ
+            return self.hidden is HiddenRowsPolicy.READ
         return True
 
     def _is_filled(self, row: SheetRow, column: int) -> bool:

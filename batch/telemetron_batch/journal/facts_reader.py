@@ -14,11 +14,11 @@ from typing import Any, Final
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.connection import open_connection, open_immutable, read_error, require_ours
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.witness import JOURNAL_ID, LOST, NOTES, ROWS, Extent, Witness
+from telemetron_batch.journal.witness import JOURNAL_ID, LOST, OTHER_COMMITS, ROWS, Extent, Witness
 
 LOST_IN_SHARDS: Final = Fact.RECORDS_LOST_IN_SHARDS
 """The fact that counts the records lost in the journals of the run's shards."""
-AFTER_LOSS: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
+LOSS_ADVICE: Final = "report the run, correct by hand what it calls unconfirmed, and start again under another --run-id"
 
 
 class FactsReader:
@@ -31,8 +31,8 @@ class FactsReader:
         self._connection = open_connection(path)
         # Rows first: an active process may increase the notes in between, which is no loss.
         with self._reading(ROWS) as cursor:
-            extent = Extent(self.meta(NOTES, 0), cursor.fetchone()[0])
-        self._witness.compare(self.meta(JOURNAL_ID, ""), extent)
+            extent = Extent(self.fact(OTHER_COMMITS, 0), cursor.fetchone()[0])
+        self._witness.compare(self.fact(JOURNAL_ID, ""), extent)
 
     @property
     def path(self) -> Path:
@@ -42,7 +42,7 @@ class FactsReader:
     @property
     def records_lost(self) -> int:
         """The minimum number of lost records, here or in merged journals; their rows may have been sent."""
-        return int(self._witness.missing + self.meta(LOST, 0) + self.meta(LOST_IN_SHARDS, 0))
+        return int(self._witness.missing + self.fact(LOST, 0) + self.fact(LOST_IN_SHARDS, 0))
 
     @property
     def loss(self) -> str:
@@ -54,9 +54,9 @@ class FactsReader:
     def require_complete(self) -> None:
         """Raise JournalError if records were lost, because it is unknown what has been sent."""
         if loss := self.loss:
-            raise JournalError(f"{self._path}: {loss}", AFTER_LOSS)
+            raise JournalError(f"{self._path}: {loss}", LOSS_ADVICE)
 
-    def meta(self, name: str, default: Any = None) -> Any:
+    def fact(self, name: str, default: Any = None) -> Any:
         """Return a fact about the run."""
         with self._reading("SELECT value FROM meta WHERE name = ?", (name,)) as cursor:
             row = cursor.fetchone()
@@ -65,16 +65,16 @@ class FactsReader:
     @property
     def is_in_shards(self) -> bool:
         """Whether the run is divided into shards."""
-        return self.meta(Fact.DIVISION) is not None
+        return self.fact(Fact.SHARD_LAYOUT) is not None
 
     @property
     def base_url_flag(self) -> str | None:
         """The base URL that the command line gave; None if it gave none, or for the sandbox."""
-        if self.meta(Fact.SANDBOX):
+        if self.fact(Fact.SANDBOX):
             return None
         # Journals of earlier versions do not record whether the URL was a flag.
-        option = (self.meta(Fact.OPTIONS) or {}).get("base_url")
-        url = self.meta(Fact.BASE_URL_FLAG, option)
+        option = (self.fact(Fact.OPTIONS) or {}).get("base_url")
+        url = self.fact(Fact.BASE_URL_FLAG, option)
         return None if url is None else str(url)
 
     def close(self) -> None:

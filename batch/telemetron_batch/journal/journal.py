@@ -25,12 +25,12 @@ from telemetron_batch.journal.codec import Positions, answer_json, compress_answ
 from telemetron_batch.journal.connection import connect, disk_errors, transaction, write_meta
 from telemetron_batch.journal.reader import JournalReader, RecordedAnswer
 from telemetron_batch.journal.schema import ATTEMPT_COLUMNS, END_COLUMNS, AttemptEnd, placeholders
-from telemetron_batch.journal.writer import Row, Writer
+from telemetron_batch.journal.writer import StatementValues, Writer
 from telemetron_batch.storage.atomic_file import DiskReserve
 from telemetron_batch.storage.clock import boot_number
 
 # A failed query keeps the devices of an earlier successful one.
-_UPSERT_QUERY: Final = """
+_UPSERT_LOOK: Final = """
 INSERT INTO looks (customer, round, at, after_attempt, devices, why) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer) DO UPDATE SET
     round = excluded.round,
@@ -66,10 +66,10 @@ _COPY_STATEMENTS: Final = (
 class Journal(JournalReader):
     """The journal of one run, open for reading and, through a writer thread, for writing."""
 
-    def __init__(self, path: Path, confirm: Callable[[], None] | None = None) -> None:
-        """`confirm` raises LockedError if another process has taken over the journal."""
+    def __init__(self, path: Path, ensure_owner: Callable[[], None] | None = None) -> None:
+        """`ensure_owner` raises LockedError if another process has taken over the journal."""
         super().__init__(path)
-        self._confirm = confirm or (lambda: None)
+        self._ensure_owner = ensure_owner or (lambda: None)
         self._writer: Writer | None = None
         self._has_written = False
         self._reserve = DiskReserve(path.with_name("reserve"))
@@ -86,7 +86,7 @@ class Journal(JournalReader):
         A process that lost the run leaves the connection open: closing it may move the log into the file.
         """
         try:
-            self._confirm()
+            self._ensure_owner()
         except LockedError:
             self._abandon()
             return
@@ -145,11 +145,11 @@ class Journal(JournalReader):
 
         self._apply(write)
 
-    def import_from(self, others: Iterable["Journal"], learn: Callable[[], Mapping[str, object]] = dict) -> None:
+    def import_from(self, others: Iterable["Journal"], final_facts: Callable[[], Mapping[str, object]] = dict) -> None:
         """Replace attempts, results, holdings and events by those of other journals, in one transaction.
 
         No call may be in two of them. The journals are read one after another and need not be open at the same time.
-        `learn` is called after all of them were read and returns facts to record in the same transaction.
+        `final_facts` is called after all of them were read and returns facts to record in the same transaction.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -162,7 +162,7 @@ class Journal(JournalReader):
             if connection.execute(count).fetchone() != before:
                 # Attempts have new numbers, and some may be later than the queries.
                 connection.execute("UPDATE looks SET after_attempt = NULL")
-            write_meta(connection, learn())
+            write_meta(connection, final_facts())
 
         self._apply(write)
         self._last_attempt = self._attempts_so_far()
@@ -196,15 +196,13 @@ class Journal(JournalReader):
         writer = self._writing()
         self._last_attempt = attempt = self._last_attempt + 1
         row = (attempt, call, encode_positions(positions), at, uptime)
-        await writer.submit((Row(_INSERT_ATTEMPT, row),))
+        await writer.submit((StatementValues(_INSERT_ATTEMPT, row),))
         return attempt
 
-    async def record_end(
-        self, attempt: int, ending: AttemptEnd, at: float, settled: RecordedAnswer | None = None
-    ) -> None:
+    async def record_end(self, attempt: int, end: AttemptEnd, at: float, answer: RecordedAnswer | None = None) -> None:
         """Record the end of an attempt with the results it brought; on disk when this returns."""
-        row = Row(_UPDATE_ENDED, (at, *_END_VALUES(ending), attempt))
-        rows = (row,) if settled is None else (row, _result(settled, attempt if settled.by_attempt else None))
+        row = StatementValues(_UPDATE_ENDED, (at, *_END_VALUES(end), attempt))
+        rows = (row,) if answer is None else (row, _result(answer, attempt if answer.came_from_attempt else None))
         await self._writing().submit(rows)
 
     async def record_holdings(self, customer: str, devices: Collection[str], *, is_known: bool = True) -> None:
@@ -212,11 +210,11 @@ class Journal(JournalReader):
         row = (customer, is_known, encode_devices(devices))
         await self._writing().submit(lambda connection: connection.execute(_INSERT_HOLDINGS, row))
 
-    async def record_query(self, holdings: CustomerHoldings, round_number: int) -> None:
+    async def record_query(self, holdings: CustomerHoldings, verification_number: int) -> None:
         """Record a query of a customer's devices after the run; on disk when this returns."""
         devices = None if holdings.devices is None else encode_devices(holdings.devices)
-        row = (holdings.customer, round_number, holdings.at, holdings.after_attempt, devices, holdings.error)
-        await self._writing().submit(lambda connection: connection.execute(_UPSERT_QUERY, row))
+        row = (holdings.customer, verification_number, holdings.at, holdings.after_attempt, devices, holdings.error)
+        await self._writing().submit(lambda connection: connection.execute(_UPSERT_LOOK, row))
 
     async def record_results(self, settlement: RecordedAnswer) -> None:
         """Record results without an answer; on disk when this returns."""
@@ -229,19 +227,19 @@ class Journal(JournalReader):
             self._writer.write_and_wait(write)
         else:
             self._witness.open()
-            self._confirm()
+            self._ensure_owner()
             with disk_errors(self._path), transaction(self._connection):
                 write(self._connection)
                 self._witness.count(self._connection, None)
-                self._confirm()
-            self._witness.show()
+                self._ensure_owner()
+            self._witness.write()
 
     def _writing(self) -> Writer:
         if self._writer is None:
             self._reserve.allocate()
             self._has_written = True
             self._witness.open()
-            self._writer = Writer(lambda: connect(self._path), self._reserve.release, self._confirm, self._witness)
+            self._writer = Writer(lambda: connect(self._path), self._reserve.release, self._ensure_owner, self._witness)
             self._last_attempt = self._attempts_so_far()
         return self._writer
 
@@ -250,7 +248,7 @@ def _keep_referenced(_: sqlite3.Connection) -> None:
     threading.Event().wait()
 
 
-def _result(settlement: RecordedAnswer, attempt: int | None) -> Row:
+def _result(settlement: RecordedAnswer, attempt: int | None) -> StatementValues:
     # Encoded in this thread, whose CPU cache holds the parts; only the compression runs in the writer thread.
     text = answer_json(settlement.answer)
-    return Row(_INSERT_RESULT, lambda: (settlement.call, attempt, compress_answer(text)))
+    return StatementValues(_INSERT_RESULT, lambda: (settlement.call, attempt, compress_answer(text)))

@@ -26,8 +26,8 @@ from telemetron_batch.journal.codec import (
 )
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.facts_reader import FactsReader, ImmutableFacts
-from telemetron_batch.journal.schema import AttemptEnding
-from telemetron_batch.journal.witness import NOTES
+from telemetron_batch.journal.schema import EndState
+from telemetron_batch.journal.witness import OTHER_COMMITS
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
 
@@ -55,7 +55,7 @@ class Attempt:
     positions: Positions | None
     """None: all devices of the call."""
     started: float
-    ending: AttemptEnding | None
+    ending: EndState | None
     """None: the process died before the attempt ended."""
     verdict: str | None
     reason: Reason
@@ -64,7 +64,7 @@ class Attempt:
     @property
     def may_have_acted(self) -> bool:
         """Whether the API may have carried it out although no answer came."""
-        return self.ending in (None, AttemptEnding.UNCLEAR)
+        return self.ending in (None, EndState.UNCLEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class RecordedAnswer:
 
     call: int
     answer: Answer
-    by_attempt: bool
+    came_from_attempt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +115,14 @@ class JournalReader(FactsReader):
         query = "SELECT coalesce(max(id), 0), (SELECT count(*) FROM results WHERE attempt IS NOT NULL) FROM attempts"
         with self._reading(query) as cursor:
             attempts, answers = cursor.fetchone()
-        return {"attempts": attempts, "answers": answers, "notes": self.meta(NOTES, 0)}
+        return {"attempts": attempts, "answers": answers, "notes": self.fact(OTHER_COMMITS, 0)}
 
     @property
     def input_files(self) -> tuple[InputFile, ...]:
         """The input files of the run."""
         return tuple(
             InputFile(**{**one, "header": tuple(one["header"]), "warnings": tuple(one["warnings"])})
-            for one in self.meta(Fact.INPUTS, [])
+            for one in self.fact(Fact.INPUTS, [])
         )
 
     def key_columns(self) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -147,16 +147,16 @@ class JournalReader(FactsReader):
         """Yield attempts that may have been carried out without a known result: no answer, or an incomplete one."""
         return self._attempts(f"WHERE {_MAY_HAVE_ACTED_SQL}", ())
 
-    def settlements(self) -> Iterator[RecordedAnswer]:
+    def recorded_answers(self) -> Iterator[RecordedAnswer]:
         """Yield every answer in the order of recording."""
-        return (settlement for _, settlement in self.numbered_settlements())
+        return (settlement for _, settlement in self.numbered_answers())
 
-    def numbered_settlements(self) -> Iterator[tuple[int, RecordedAnswer]]:
+    def numbered_answers(self) -> Iterator[tuple[int, RecordedAnswer]]:
         """Yield every answer with its number for `delete_results`."""
         query = "SELECT id, call, answer, attempt IS NOT NULL FROM results ORDER BY id"
         with self._reading(query) as cursor:
-            for number, call, answer, by_attempt in cursor:
-                yield number, RecordedAnswer(call, decode_answer(answer), bool(by_attempt))
+            for number, call, answer, came_from_attempt in cursor:
+                yield number, RecordedAnswer(call, decode_answer(answer), bool(came_from_attempt))
 
     def settled_of(self, calls: int) -> SettledDevices:
         """Return the settled devices of calls 1 to `calls`, and their outcomes."""
@@ -185,7 +185,7 @@ class JournalReader(FactsReader):
         """Yield results without an answer, with their numbers for `delete_results`."""
         with self._reading("SELECT id, call, answer FROM results WHERE attempt IS NULL ORDER BY id") as cursor:
             for number, call, answer in cursor:
-                yield number, RecordedAnswer(call, decode_answer(answer), by_attempt=False)
+                yield number, RecordedAnswer(call, decode_answer(answer), came_from_attempt=False)
 
     def settled_positions(self, call: int) -> list[tuple[int | None, Positions]]:
         """Return attempt number (None: without an answer) and positions of each result of one call."""
@@ -218,20 +218,20 @@ class JournalReader(FactsReader):
             for customer, devices in cursor:
                 yield customer, decode_devices(devices)
 
-    def queries(self, round_number: int | None = None) -> Iterator[CustomerHoldings]:
-        """Yield the last query of each customer after the run; with `round_number`, only those of one verify."""
+    def queries(self, verification_number: int | None = None) -> Iterator[CustomerHoldings]:
+        """Yield the last query of each customer after the run; with `verification_number`, only those of one verify."""
         query = """SELECT customer, at, devices, why, after_attempt FROM looks
                    WHERE round = coalesce(?, round) ORDER BY customer"""
-        with self._reading(query, (round_number,)) as cursor:
+        with self._reading(query, (verification_number,)) as cursor:
             for customer, at, devices, why, after in cursor:
                 yield CustomerHoldings(
                     customer, at, None if devices is None else decode_devices(devices), why, after_attempt=after
                 )
 
-    def query_counts(self, round_number: int) -> tuple[int, int]:
+    def query_counts(self, verification_number: int) -> tuple[int, int]:
         """Return the numbers of customers queried in one verify, and of failed queries among them."""
         query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
-        with self._reading(query, (round_number,)) as cursor:
+        with self._reading(query, (verification_number,)) as cursor:
             queried, failed = cursor.fetchone()
         return queried, failed
 
@@ -318,7 +318,7 @@ class JournalReader(FactsReader):
         query = f"SELECT {columns} FROM attempts {where} ORDER BY id"  # noqa: S608 - constants of this class
         with self._reading(query, values) as cursor:
             for number, call, positions, started, ending, verdict, reason, text in cursor:
-                known_ending = None if ending is None else AttemptEnding(ending)
+                known_ending = None if ending is None else EndState(ending)
                 yield Attempt(
                     number, call, decode_positions(positions), started, known_ending, verdict, Reason(reason), text
                 )

@@ -26,7 +26,7 @@ def resume_hint_of(journal: Journal) -> ResumeHint:
     The name of the folder is the id, because the folder may have been renamed.
     """
     folder = journal.path.parent
-    is_named = not journal.meta(Fact.ID_MADE_UP) and journal.meta(Fact.RUN_ID) == folder.name
+    is_named = not journal.fact(Fact.RUN_ID_GENERATED) and journal.fact(Fact.RUN_ID) == folder.name
     return resume_hint_in(folder, is_named=is_named, base_url=journal.base_url_flag)
 
 
@@ -63,7 +63,7 @@ def translate_system_errors() -> Iterator[None]:
 
 
 @contextmanager
-def stopping_if_sent(journal: Journal) -> Iterator[None]:
+def errors_as_stop_if_sent(journal: Journal) -> Iterator[None]:
     """Translate any OSError into a BatchError, with exit code STOPPED if the run has sent something."""
     try:
         with translate_system_errors():

@@ -66,7 +66,7 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NUL
 """
 
 
-class AttemptEnding(StrEnum):
+class EndState(StrEnum):
     """How an attempt ended. The values are stored."""
 
     ANSWERED = "answered"
@@ -79,7 +79,7 @@ class AttemptEnding(StrEnum):
 class AttemptEnd:
     """How an attempt ended. The fields are columns of `attempts`."""
 
-    ending: AttemptEnding
+    ending: EndState
     verdict: str
     """Code of the verdict."""
     status: int | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from telemetron_batch.domain.errors import DiskError, LockedError, remedy
-from telemetron_batch.journal.witness import Record, witness_of
+from telemetron_batch.journal.witness import WitnessEntry, witness_of
 from telemetron_batch.storage import trusted_folders
 from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, require_free_space, sync_folder
 
@@ -28,7 +28,7 @@ def replace_with_copy(path: Path) -> None:
     log to the copy again changes nothing. Raises DiskError; LockedError if another process still writes.
     """
     aside = path.with_name(f"{path.name}.apart")
-    record = Record.read(path)  # before the copy, which can only be further
+    record = WitnessEntry.read(path)  # before the copy, which can only be further
     with disk_errors_in(path.parent):
         require_free_space(path.parent, 2 * sum(_file_stamps(path)[::2]))
         _copy(path, aside)
@@ -43,7 +43,7 @@ def replace_with_copy(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _replace_witness(path: Path, record: Record | None) -> None:
+def _replace_witness(path: Path, record: WitnessEntry | None) -> None:
     """Replace the witness by a new file, so that a former owner writes to the old one."""
     if record is None:
         witness_of(path).unlink(missing_ok=True)

@@ -3,9 +3,9 @@
 SQLite ignores everything after the first damaged frame of a write-ahead log, and does not notice a missing log or a
 file replaced by an older copy. The witness does: a journal that is behind its witness has lost commits.
 
-The extent of a journal is two numbers. `rows` is the number of the last attempt plus the number of the last result;
+The extent of a journal is two numbers. `records` is the number of the last attempt plus the number of the last result;
 it grows with every commit that adds such rows, at no cost. Every other commit increases `notes`, a fact in
-the journal, and may also delete rows. So a larger `notes` is later, regardless of `rows`.
+the journal, and may also delete rows. So a larger `notes` is later, regardless of `records`.
 
 The witness is a mapped file that is never synced. After a kill it is at most one commit behind, because the
 kernel keeps mapped pages. After a power loss it may be further behind or unreadable, but it is never ahead,
@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.storage import trusted_folders
 
-NOTES: Final = Fact.NOTES
+OTHER_COMMITS: Final = Fact.OTHER_COMMITS
 """The fact that counts commits which add neither attempts nor results."""
 JOURNAL_ID: Final = Fact.JOURNAL_ID
 """The fact that ties the journal to its witness."""
@@ -50,17 +50,17 @@ class Extent(NamedTuple):
     """The extent of a journal; a later one is greater if nothing was lost."""
 
     notes: int
-    rows: int
+    records: int
 
     def beyond(self, other: "Extent") -> int:
         """Return the minimum number of records that this extent has and the other lacks."""
         if self <= other:
             return 0
-        return self.notes - other.notes + max(0, self.rows - other.rows)
+        return self.notes - other.notes + max(0, self.records - other.records)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class WitnessEntry:
     """The content of a witness: a journal's id and extent."""
 
     journal_id: str
@@ -71,7 +71,7 @@ class Record:
         return _packed(self.journal_id.encode(), self.extent)
 
     @classmethod
-    def read(cls, journal: Path) -> "Record | None":
+    def read(cls, journal: Path) -> "WitnessEntry | None":
         """Return the latest valid record of a journal's witness; None without one."""
         try:
             content = trusted_folders.read_file(witness_of(journal))
@@ -80,12 +80,12 @@ class Record:
         return max(cls._records(content), key=lambda record: record.extent, default=None)
 
     @classmethod
-    def _records(cls, content: bytes) -> "Iterator[Record]":
+    def _records(cls, content: bytes) -> "Iterator[WitnessEntry]":
         for slot in (content[:_RECORD], content[_SLOT : _SLOT + _RECORD]):
             fields, checksum = slot[: _FIELDS.size], slot[_FIELDS.size :]
             if len(slot) == _RECORD and checksum == _CHECKSUM.pack(zlib.crc32(fields)) and fields[:8] == _MAGIC:
-                _, journal_id, notes, rows = _FIELDS.unpack(fields)
-                yield cls(journal_id.rstrip(b"\0").decode("ascii", "replace"), Extent(notes, rows))
+                _, journal_id, notes, records = _FIELDS.unpack(fields)
+                yield cls(journal_id.rstrip(b"\0").decode("ascii", "replace"), Extent(notes, records))
 
 
 def witness_of(journal: Path) -> Path:
@@ -99,7 +99,7 @@ class Witness:
     def __init__(self, journal: Path) -> None:
         """Read the witness file. Create this before reading the journal, which can then only be further."""
         self._path = witness_of(journal)
-        self._record = Record.read(journal)
+        self._record = WitnessEntry.read(journal)
         self._journal_id = b""
         self._last: Extent | None = None
         """Extent after the last commit of this process."""
@@ -133,16 +133,16 @@ class Witness:
         """
         last = self._last or _extent(connection)
         if added and self._last and not self.missing:
-            self._next = Extent(last.notes, last.rows + added)
+            self._next = Extent(last.notes, last.records + added)
             return
         notes = last.notes + 1
         if self.missing:
             notes = max(last.notes, self._record.extent.notes if self._record else 0) + 1
             connection.execute(_WRITE, (LOST, str(_number(connection, LOST) + self.missing)))
-        connection.execute(_WRITE, (NOTES, str(notes)))
-        self._next = Extent(notes, _extent(connection).rows)
+        connection.execute(_WRITE, (OTHER_COMMITS, str(notes)))
+        self._next = Extent(notes, _extent(connection).records)
 
-    def show(self) -> None:
+    def write(self) -> None:
         """Write the extent of the journal. Call this when the commit is on disk."""
         self._last, self.missing = self._next, 0
         if self._file is not None:
@@ -173,7 +173,7 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _extent(connection: sqlite3.Connection) -> Extent:
-    return Extent(_number(connection, NOTES), int(connection.execute(ROWS).fetchone()[0]))
+    return Extent(_number(connection, OTHER_COMMITS), int(connection.execute(ROWS).fetchone()[0]))
 
 
 def _number(connection: sqlite3.Connection, name: str) -> int:

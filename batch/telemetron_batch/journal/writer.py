@@ -23,7 +23,7 @@ from telemetron_batch.journal.witness import Witness
 Write = Callable[[sqlite3.Connection], Any]
 
 
-class Row(NamedTuple):
+class StatementValues(NamedTuple):
     """The values of one execution of a statement, whose order relative to other statements does not matter."""
 
     statement: str
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 class _WriteRequest:
     """A write and the future of its waiter."""
 
-    write: Write | Sequence[Row]
+    write: Write | Sequence[StatementValues]
     done: "Future[Any] | asyncio.Future[Any]"
     outcome: Any = None
     failure: BaseException | None = None
@@ -60,12 +60,12 @@ class Writer:
         self,
         connect: Callable[[], sqlite3.Connection],
         make_room: Callable[[], bool] | None = None,
-        confirm: Callable[[], None] | None = None,
+        ensure_owner: Callable[[], None] | None = None,
         witness: Witness | None = None,
     ) -> None:
-        """`confirm` raises if nothing may be written any more; `witness` counts commits."""
+        """`ensure_owner` raises if nothing may be written any more; `witness` counts commits."""
         self._make_room = make_room or (lambda: False)
-        self._confirm = confirm or (lambda: None)
+        self._ensure_owner = ensure_owner or (lambda: None)
         self._witness = witness
         self._queue: queue.SimpleQueue[list[_WriteRequest] | None] = queue.SimpleQueue()
         self._collected: list[_WriteRequest] = []
@@ -83,7 +83,7 @@ class Writer:
         """Whether any write is not done yet."""
         return self._open_requests > 0
 
-    def submit(self, write: Write | Sequence[Row]) -> "asyncio.Future[Any]":
+    def submit(self, write: Write | Sequence[StatementValues]) -> "asyncio.Future[Any]":
         """Queue a write, or rows, from the event loop. The future raises DiskError if the write fails."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
@@ -176,15 +176,15 @@ class Writer:
     def _transaction(self, connection: sqlite3.Connection, requests: list[_WriteRequest]) -> None:
         """Execute the requests in one transaction. On a full disk, free the reserve and try once more."""
         try:
-            self._confirm()
+            self._ensure_owner()
             connection.execute("BEGIN IMMEDIATE")
             added = _write(connection, requests)
             if self._witness is not None:
                 self._witness.count(connection, added)
-            self._confirm()
+            self._ensure_owner()
             connection.execute("COMMIT")
             if self._witness is not None:
-                self._witness.show()
+                self._witness.write()
         except sqlite3.Error as exc:
             _roll_back(connection)
             if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and self._make_room():

@@ -44,7 +44,7 @@ def check_plan(plan: Plan, brakes: Brakes, confirmed_by: npt.NDArray[np.int64] |
     """
     if brakes.max_unassign is None:
         return
-    removals, limit = plan.unassign_rows, brakes.max_unassign.of(plan.rows_for_percent_limits)
+    removals, limit = plan.unassign_rows, brakes.max_unassign.limit_for(plan.rows_for_percent_limits)
     if confirmed_by is not None:
         for rows, _ in plan.calls_by_row():
             unassign = plan.rows.action[rows] == Action.UNASSIGN.code

@@ -77,13 +77,13 @@ class ConfirmedPairs:
     """The pairs that earlier runs confirmed, and the devices that may have changed since.
 
     pairs    one row a pair: the columns of the plan's keys, with the confirmed action
-    origin   for each pair the number of the origin that confirmed it, from 1
+    confirmed_by   for each pair the number of the origin that confirmed it, from 1
     origins  the runs that confirmed pairs
     touched  identifiers of devices whose pairs are no longer certain
     """
 
     pairs: pa.RecordBatch
-    origin: Ints
+    confirmed_by: Ints
     origins: tuple[ConfirmedBy, ...]
     touched: pa.Array
 
@@ -94,13 +94,13 @@ def find_unchanged(rows: Rows, known: ConfirmedPairs) -> Ints:
     part_of_pair = rows.keys.partition_of(hash_texts(known.pairs["customerEmail"]))
     for part, table in rows.keys.iter_parts():
         in_part = np.flatnonzero(part_of_pair == part)
-        known_here = replace(known, pairs=known.pairs.take(pa.array(in_part)), origin=known.origin[in_part])
+        known_here = replace(known, pairs=known.pairs.take(pa.array(in_part)), confirmed_by=known.confirmed_by[in_part])
         keys = to_batch(table)
         origin[keys["row"].to_numpy()] = _confirming_origin(keys, known_here)
     # Devices are compared by hash: a collision can only send a device without need.
     is_sent = (origin == 0) & (rows.problem == 0)
-    sent_devices = np.concatenate([rows.device[is_sent], hash_texts(known.touched)])
-    origin[np.isin(rows.device, sent_devices)] = 0
+    sent_devices = np.concatenate([rows.device_hash[is_sent], hash_texts(known.touched)])
+    origin[np.isin(rows.device_hash, sent_devices)] = 0
     return origin
 
 
@@ -111,7 +111,7 @@ def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:
     asked = keys["action"].to_numpy()
     is_confirmed[is_confirmed] = known.pairs["action"].to_numpy()[pair[is_confirmed]] == asked[is_confirmed]
     is_confirmed &= (asked != Action.ASSIGN.code) | _same_type(keys, known, pair)
-    return np.where(is_confirmed, np.append(known.origin, 0)[pair], 0)
+    return np.where(is_confirmed, np.append(known.confirmed_by, 0)[pair], 0)
 
 
 def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:

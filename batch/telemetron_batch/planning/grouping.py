@@ -34,14 +34,14 @@ class Grouped:
     groups: dict[str, npt.NDArray[Any]]
 
 
-def group_rows(rows: pa.RecordBatch, stage: Ints, *, typed: bool) -> Grouped:
+def group_rows(rows: pa.RecordBatch, stage: Ints, *, by_device_type: bool) -> Grouped:
     """Group rows with `row`, `customerEmail`, `deviceIdentifier` and `deviceType`, in file order, by their stages.
 
-    Device types count only if `typed`, and only for assigns (even stages).
+    Device types count only if `by_device_type`, and only for assigns (even stages).
     """
     number = rows["row"].to_numpy()
     customer, customers = encode_texts(rows["customerEmail"])
-    type_code, types = encode_texts(rows["deviceType"]) if typed else (np.zeros_like(stage), pa.array([""]))
+    type_code, types = encode_texts(rows["deviceType"]) if by_device_type else (np.zeros_like(stage), pa.array([""]))
     type_code[stage % 2 == 1] = 0
     key = (stage * max(1, len(customers)) + customer) * max(1, len(types)) + type_code
     order = radix_lexsort([key])

@@ -53,7 +53,7 @@ class HeldRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Respelling:
+class SpellingVariants:
     """One identifier that occurs in the input in several spellings."""
 
     is_mac: bool
@@ -63,9 +63,9 @@ class Respelling:
 
 
 @dataclass(frozen=True, slots=True)
-class Respellings:
+class AllSpellingVariants:
     """Identifiers that occur in the input in several spellings."""
 
     count: int = 0
-    first: tuple[Respelling, ...] = ()
+    first: tuple[SpellingVariants, ...] = ()
     """The first few in input order."""

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.planning.held_rows import HeldRows, HoldReason, Respelling, Respellings
+from telemetron_batch.planning.held_rows import AllSpellingVariants, HeldRows, HoldReason, SpellingVariants
 from telemetron_batch.planning.staging import Bitmap
 from telemetron_batch.rows.rows import Rows
-from telemetron_batch.rows.spellings import respelt
+from telemetron_batch.rows.spellings import find_variants
 from telemetron_batch.storage.concurrency import map_ordered
 from telemetron_batch.storage.spill import SpillColumn, drop_pages, to_batch
 from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
@@ -27,14 +27,14 @@ _ASSIGN: Final = Action.ASSIGN.code
 _SCAN_ROWS: Final = 1 << 20
 _NO_ROWS: Final = np.empty(0, np.int64)
 _NO_HASHES: Final = np.empty(0, np.uint64)
-_MAX_RESPELLINGS: Final = 5
+_MAX_SHOWN_VARIANTS: Final = 5
 """Most identifiers in several spellings that are named."""
 _MAX_SPELLINGS: Final = 50
 """Most spellings of one identifier whose rows are named."""
 
 
 @dataclass(frozen=True, slots=True)
-class _RespellableRows:
+class _RowsWithVariants:
     """Valid rows whose identifiers may have other spellings, in input order.
 
     row       row numbers
@@ -48,7 +48,7 @@ class _RespellableRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _RespeltRows:
+class _VariantRows:
     """Rows of identifiers that occur in several spellings, sorted by identifier, then in input order.
 
     row     row numbers
@@ -63,19 +63,19 @@ class _RespeltRows:
     is_mac: Flags
 
 
-def find_held(rows: Rows, *, hold_by_input: bool) -> tuple[HeldRows, Respellings]:
+def find_held(rows: Rows, *, hold_by_input: bool) -> tuple[HeldRows, AllSpellingVariants]:
     """Return the assigns to hold (none unless `hold_by_input`) and the identifiers in several spellings.
 
     Reads the keys of `rows`, but leaves them there. The held assigns may include duplicates.
     """
-    respellable = _RespellableRows(_NO_ROWS, _NO_HASHES, np.empty(0, np.bool_))
-    if rows.may_be_respelt:
-        respellable = _respellable_rows(rows)
-    respelt_rows = _respelt_rows(rows, respellable)
+    rows_with_variants = _RowsWithVariants(_NO_ROWS, _NO_HASHES, np.empty(0, np.bool_))
+    if rows.may_have_variants:
+        rows_with_variants = _rows_with_variants(rows)
+    variant_rows = _variant_rows(rows, rows_with_variants)
     held = HeldRows.none()
     if hold_by_input:
-        held = _joined(_held_by_invalid(rows, respellable), _held_by_spelling(rows, respelt_rows))
-    return held, _respellings(respelt_rows)
+        held = _joined(_held_by_invalid(rows, rows_with_variants), _held_by_spelling(rows, variant_rows))
+    return held, _spelling_variants(variant_rows)
 
 
 def _joined(first: HeldRows, second: HeldRows) -> HeldRows:
@@ -88,19 +88,19 @@ def _joined(first: HeldRows, second: HeldRows) -> HeldRows:
 # Invalid rows
 
 
-def _held_by_invalid(rows: Rows, respellable: _RespellableRows) -> HeldRows:
-    suspects = rows.suspects
-    keys = suspects.spelling if rows.may_be_respelt else suspects.device
+def _held_by_invalid(rows: Rows, rows_with_variants: _RowsWithVariants) -> HeldRows:
+    possible_unassigns = rows.possible_unassigns
+    keys = possible_unassigns.spelling if rows.may_have_variants else possible_unassigns.device_hash
     wanted, first = np.unique(keys, return_index=True)
     if not len(wanted):
         return HeldRows.none()
-    plain = _rows_with(rows.device, wanted)
-    plain = plain[~np.isin(plain, respellable.row)]
-    row = np.concatenate([plain, respellable.row])
-    key = np.concatenate([rows.device[plain], respellable.spelling])
+    plain = _rows_with(rows.device_hash, wanted)
+    plain = plain[~np.isin(plain, rows_with_variants.row)]
+    row = np.concatenate([plain, rows_with_variants.row])
+    key = np.concatenate([rows.device_hash[plain], rows_with_variants.spelling])
     at = np.minimum(np.searchsorted(wanted, key), len(wanted) - 1)
     held = (wanted[at] == key) & (rows.problem[row] == 0) & (rows.action[row] == _ASSIGN)
-    return _held(row[held], suspects.row[first[at[held]]], HoldReason.INVALID_ROW)
+    return _held(row[held], possible_unassigns.row[first[at[held]]], HoldReason.INVALID_ROW)
 
 
 def _held(row: Ints, cause: Ints, reason: HoldReason) -> HeldRows:
@@ -128,61 +128,62 @@ def _rows_with(device: Hashes, wanted: Hashes) -> Ints:
 # Spellings
 
 
-def _respellable_rows(rows: Rows) -> _RespellableRows:
+def _rows_with_variants(rows: Rows) -> _RowsWithVariants:
     row, spelling, is_mac = (SpillColumn(rows.scratch, dtype) for dtype in (np.int64, np.uint64, np.bool_))
 
-    def respellable(part: tuple[int, pa.Table]) -> _RespellableRows:
+    def rows_with_variants(part: tuple[int, pa.Table]) -> _RowsWithVariants:
         keys = to_batch(part[1])
-        some = respelt(keys["deviceIdentifier"])
-        return _RespellableRows(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
+        some = find_variants(keys["deviceIdentifier"])
+        return _RowsWithVariants(keys["row"].to_numpy()[some.places], hash_texts(some.spelling), some.is_mac)
 
-    for some in map_ordered(respellable, rows.keys.iter_parts()):
+    for some in map_ordered(rows_with_variants, rows.keys.iter_parts()):
         row.add(some.row)
         spelling.add(some.spelling)
         is_mac.add(some.is_mac)
     order = np.argsort(numbers := row.array())
-    return _RespellableRows(numbers[order], spelling.array()[order], is_mac.array()[order])
+    return _RowsWithVariants(numbers[order], spelling.array()[order], is_mac.array()[order])
 
 
-def _respelt_rows(rows: Rows, respellable: _RespellableRows) -> _RespeltRows:
-    plain = _rows_with(rows.device, np.unique(respellable.spelling[~respellable.is_mac]))
-    plain = plain[(rows.problem[plain] == 0) & ~np.isin(plain, respellable.row)]
-    row = np.concatenate([respellable.row, plain])
-    spelling = np.concatenate([respellable.spelling, rows.device[plain]])
-    is_mac = np.concatenate([respellable.is_mac, np.zeros(len(plain), np.bool_)])
+def _variant_rows(rows: Rows, rows_with_variants: _RowsWithVariants) -> _VariantRows:
+    plain = _rows_with(rows.device_hash, np.unique(rows_with_variants.spelling[~rows_with_variants.is_mac]))
+    plain = plain[(rows.problem[plain] == 0) & ~np.isin(plain, rows_with_variants.row)]
+    row = np.concatenate([rows_with_variants.row, plain])
+    spelling = np.concatenate([rows_with_variants.spelling, rows.device_hash[plain]])
+    is_mac = np.concatenate([rows_with_variants.is_mac, np.zeros(len(plain), np.bool_)])
     order = np.lexsort((row, spelling))
     row, spelling, is_mac = row[order], spelling[order], is_mac[order]
-    device = rows.device[row]
+    device = rows.device_hash[row]
     starts = np.flatnonzero(np.append(True, spelling[1:] != spelling[:-1])[: len(row)])
     if not len(starts):
-        return _RespeltRows(_NO_ROWS, _NO_ROWS, _NO_HASHES, is_mac)
+        return _VariantRows(_NO_ROWS, _NO_ROWS, _NO_HASHES, is_mac)
     several = np.minimum.reduceat(device, starts) != np.maximum.reduceat(device, starts)
     group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(row)))
     chosen = several[group]
     group = (np.cumsum(several) - 1)[group[chosen]]
-    return _RespeltRows(row[chosen], group, device[chosen], is_mac[chosen])
+    return _VariantRows(row[chosen], group, device[chosen], is_mac[chosen])
 
 
-def _held_by_spelling(rows: Rows, respelt_rows: _RespeltRows) -> HeldRows:
+def _held_by_spelling(rows: Rows, variant_rows: _VariantRows) -> HeldRows:
     """Return the assigns whose device is unassigned from another customer in another spelling."""
-    row, device = respelt_rows.row, respelt_rows.device
+    row, device = variant_rows.row, variant_rows.device
     is_assign = rows.action[row] == _ASSIGN
     if is_assign.all() or not is_assign.any():
         return HeldRows.none()
     customer = _customers_of(rows, row)
-    candidates = _candidate_causes(respelt_rows, customer, ~is_assign)[respelt_rows.group]
+    candidates = _candidate_causes(variant_rows, customer, ~is_assign)[variant_rows.group]
     differs = (device[candidates] != device[:, None]) & (customer[candidates] != customer[:, None])
     cause = np.where((candidates >= 0) & differs, candidates, len(row)).min(axis=1, initial=len(row))
     held = np.flatnonzero(is_assign & (cause < len(row)))
     return _held(row[held], row[cause[held]], HoldReason.OTHER_SPELLING)
 
 
-def _candidate_causes(respelt_rows: _RespeltRows, customer: Ints, unassign: Flags) -> Ints:
-    """Return the positions of at most five unassigns of each identifier, -1 for none: five columns, a row each.
+def _candidate_causes(variant_rows: _VariantRows, customer: Ints, unassign: Flags) -> Ints:
+    """Return an array with one row for each identifier: the positions of up to five of its unassigns, or -1.
 
-    If any unassign differs from an assign in customer and spelling, then one of these five does.
+    If any unassign of the identifier differs from an assign in both customer and spelling, at least one of the
+    five does.
     """
-    group, device = respelt_rows.group, respelt_rows.device
+    group, device = variant_rows.group, variant_rows.device
     groups = int(group[-1]) + 1
 
     def first_unassign(*unlike: tuple[npt.NDArray[np.unsignedinteger] | Ints, Ints]) -> Ints:
@@ -226,15 +227,17 @@ def _customers_of(rows: Rows, chosen: Ints) -> Ints:
     return customers
 
 
-def _respellings(respelt_rows: _RespeltRows) -> Respellings:
+def _spelling_variants(variant_rows: _VariantRows) -> AllSpellingVariants:
     """Return the identifiers in several spellings, in the order of their first rows."""
-    starts = np.flatnonzero(np.diff(respelt_rows.group, prepend=-1))
-    ends = np.append(starts[1:], len(respelt_rows.row))
-    first = np.argsort(respelt_rows.row[starts])[:_MAX_RESPELLINGS].tolist()
-    return Respellings(len(starts), tuple(_respelling(respelt_rows, slice(starts[at], ends[at])) for at in first))
+    starts = np.flatnonzero(np.diff(variant_rows.group, prepend=-1))
+    ends = np.append(starts[1:], len(variant_rows.row))
+    first = np.argsort(variant_rows.row[starts])[:_MAX_SHOWN_VARIANTS].tolist()
+    return AllSpellingVariants(
+        len(starts), tuple(_variants_of(variant_rows, slice(starts[at], ends[at])) for at in first)
+    )
 
 
-def _respelling(respelt_rows: _RespeltRows, group: slice) -> Respelling:
-    _, first = np.unique(respelt_rows.device[group], return_index=True)
-    rows = np.sort(respelt_rows.row[group][first])
-    return Respelling(bool(respelt_rows.is_mac[group].any()), tuple(rows[:_MAX_SPELLINGS].tolist()), len(rows))
+def _variants_of(variant_rows: _VariantRows, group: slice) -> SpellingVariants:
+    _, first = np.unique(variant_rows.device[group], return_index=True)
+    rows = np.sort(variant_rows.row[group][first])
+    return SpellingVariants(bool(variant_rows.is_mac[group].any()), tuple(rows[:_MAX_SPELLINGS].tolist()), len(rows))

@@ -20,7 +20,7 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Call, PlanOptions
 from telemetron_batch.planning.calls import Stage, action_of
-from telemetron_batch.planning.held_rows import HeldRows, Respellings
+from telemetron_batch.planning.held_rows import AllSpellingVariants, HeldRows
 from telemetron_batch.planning.ordering import Groups, Lanes
 from telemetron_batch.planning.radix import radix_lexsort
 from telemetron_batch.rows.rows import Rows
@@ -48,10 +48,10 @@ class PlanPartition:
 
 
 @dataclass(frozen=True, slots=True)
-class SentRows:
+class RowsToSend:
     """Customer and device of every row that is sent, as numbers, in input order.
 
-    customer   number of the customer, as in `Plan.customer_id_of_call`
+    customer   number of the customer, as in `Plan.customer_number_of_call`
     device     index into `devices`, which are distinct texts
     """
 
@@ -60,9 +60,9 @@ class SentRows:
     device: Ints
     devices: pa.Array
 
-    def only(self, chosen: npt.NDArray[np.bool_] | Ints) -> "SentRows":
+    def only(self, chosen: npt.NDArray[np.bool_] | Ints) -> "RowsToSend":
         """Return the chosen rows, given as flags or as positions."""
-        return SentRows(self.rows[chosen], self.customer[chosen], self.device[chosen], self.devices)
+        return RowsToSend(self.rows[chosen], self.customer[chosen], self.device[chosen], self.devices)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +71,14 @@ class Plan:
 
     rows: Rows
     options: PlanOptions
-    parts: Sequence[PlanPartition]
+    partitions: Sequence[PlanPartition]
     groups: Groups
-    unchanged_source: Ints
+    confirmed_by: Ints
     """By row: the number of the earlier run that confirmed it, so that it is not sent; else 0."""
     superseded_rows: Ints
     superseding_rows: Ints
     """Rows that a later row of the same pair supersedes, in input order, and the last row of each one's pair."""
-    lanes: Ints
+    lane_bounds: Ints
     """Number of the first call of each lane, then the number after the last call."""
     duplicate_rows: Ints
     original_rows: Ints
@@ -90,7 +90,7 @@ class Plan:
     """Sorted hashes of the devices that are sent several times; may also contain devices of held rows."""
     held: HeldRows
     """Assigns that are not sent because of other rows of the input."""
-    respellings: Respellings
+    spelling_variants: AllSpellingVariants
     """Identifiers that occur in the input in several spellings."""
 
     @property
@@ -125,23 +125,25 @@ class Plan:
     @property
     def customers(self) -> int:
         """Number of customers that have at least one call."""
-        return sum(len(part.customers) for part in self.parts)
+        return sum(len(part.customers) for part in self.partitions)
 
     def all_customer_emails(self) -> pa.Array:
         """Return the email of each customer, by customer number."""
-        return pa.concat_arrays([pa.array([], pa.string()), *(part.customers.cast(pa.string()) for part in self.parts)])
+        return pa.concat_arrays(
+            [pa.array([], pa.string()), *(part.customers.cast(pa.string()) for part in self.partitions)]
+        )
 
-    def sent_keys(self) -> SentRows:
+    def sent_keys(self) -> RowsToSend:
         """Return the keys of all rows that are sent; uses memory for the device texts and about 50 bytes a row."""
         customers = (
             np.repeat(self.groups.customer[groups], self.groups.size[groups]) for groups in self.groups_by_part()
         )
-        rows = np.concatenate([_NO_ROWS, *(part.numbers for part in self.parts)])
-        texts = pa.chunked_array([part.rows["deviceIdentifier"] for part in self.parts], pa.string())
+        rows = np.concatenate([_NO_ROWS, *(part.numbers for part in self.partitions)])
+        texts = pa.chunked_array([part.rows["deviceIdentifier"] for part in self.partitions], pa.string())
         device, devices = encode_texts(texts.combine_chunks())
         order = np.argsort(rows)
         customer = np.concatenate([_NO_ROWS, *customers])
-        return SentRows(rows[order], customer[order], device[order], devices)
+        return RowsToSend(rows[order], customer[order], device[order], devices)
 
     def original_of(self, first: int, end: int) -> Ints:
         """Return for each row of a range the row that it repeats, or -1."""
@@ -158,7 +160,7 @@ class Plan:
     def rows_of(self, number: int) -> Ints:
         """Return the row numbers of a call, in the order of its devices."""
         group, start, end = self._slice(number)
-        rows: Ints = self.parts[self.groups.part[group]].numbers[start:end]
+        rows: Ints = self.partitions[self.groups.part[group]].numbers[start:end]
         return rows
 
     def rows_at(self, calls: Ints, places: Ints) -> Ints:
@@ -168,11 +170,11 @@ class Plan:
         position = self.groups.start[group] + nth * self.options.chunk_size + places
         part = self.groups.part[group].astype(np.int16)
         order = np.argsort(part, kind="stable")
-        cuts = np.searchsorted(part[order], np.arange(len(self.parts) + 1)).tolist()
+        cuts = np.searchsorted(part[order], np.arange(len(self.partitions) + 1)).tolist()
         rows = np.empty(len(position), np.int64)
         for number, (first, end) in enumerate(pairwise(cuts)):
             in_part = order[first:end]
-            rows[in_part] = self.parts[number].numbers[position[in_part]]
+            rows[in_part] = self.partitions[number].numbers[position[in_part]]
         return rows
 
     def sizes(self) -> Ints:
@@ -182,22 +184,22 @@ class Plan:
         remaining: Ints = np.repeat(self.groups.size, calls) - nth * self.options.chunk_size
         return np.minimum(remaining, self.options.chunk_size)
 
-    def stage_action(self, number: int) -> Action:
+    def action_of_call(self, number: int) -> Action:
         """Return the action of a call."""
         return action_of(int(self.groups.stage[self._group(number)]))
 
-    def customer_id_of_call(self, number: int) -> int:
+    def customer_number_of_call(self, number: int) -> int:
         """Return the number of the customer of a call."""
         return int(self.groups.customer[self._group(number)])
 
-    def customer_ids_of_calls(self, calls: Ints) -> Ints:
+    def customer_numbers_of_calls(self, calls: Ints) -> Ints:
         """Return the number of the customer of each call."""
         groups = self.groups.first_call.searchsorted(calls, side="right") - 1
         return self.groups.customer[groups].astype(np.int64)
 
     def customer_emails_of_calls(self, numbers: Iterable[int]) -> set[str]:
         """Return the emails of the customers of some calls."""
-        codes = pa.array(sorted({self.customer_id_of_call(number) for number in numbers}), pa.int64())
+        codes = pa.array(sorted({self.customer_number_of_call(number) for number in numbers}), pa.int64())
         return set(self.all_customer_emails().take(codes).to_pylist())
 
     def rows_of_pairs(self, rows: Ints) -> tuple[Ints, Ints]:
@@ -222,16 +224,16 @@ class Plan:
     def call(self, number: int) -> Call:
         """Make a call (numbers count from 1). This is cheap, so make it only when it is sent."""
         group, start, end = self._slice(number)
-        part = self.parts[self.groups.part[group]]
+        part = self.partitions[self.groups.part[group]]
         stage = int(self.groups.stage[group])
-        typed = self.options.auto_create_devices and action_of(stage).facts.may_create
+        by_device_type = self.options.auto_create_devices and action_of(stage).facts.may_create
         return Call(
             number=number,
             stage=stage,
             customer=part.customers[int(self.groups.customer[group]) - part.first_customer].as_py(),
             action=action_of(stage),
             devices=tuple(part.rows["deviceIdentifier"][start:end].to_pylist()),
-            device_type=part.types[int(self.groups.type[group])].as_py() if typed else None,
+            device_type=part.types[int(self.groups.type[group])].as_py() if by_device_type else None,
         )
 
     def calls_by_row(self) -> Iterator[tuple[Ints, Ints]]:
@@ -240,7 +242,7 @@ class Plan:
         Always passes over all rows: do not use it to find the rows of a few calls.
         """
         rows, calls = [_NO_ROWS], [_NO_ROWS]
-        for part, groups in zip(self.parts, self.groups_by_part(), strict=True):
+        for part, groups in zip(self.partitions, self.groups_by_part(), strict=True):
             size = self.groups.size[groups]
             place = np.arange(len(part.numbers)) - np.repeat(self.groups.start[groups], size)
             rows.append(part.numbers)
@@ -255,11 +257,13 @@ class Plan:
         numbers, cuts = np.unique(self.groups.stage, return_index=True)
         for number, (first, end) in zip(numbers.tolist(), pairwise([*cuts, len(self.groups)]), strict=True):
             calls = range(int(self.groups.first_call[first]), int(self.groups.first_call[end]))
-            lanes = self.lanes[np.searchsorted(self.lanes, calls.start) : np.searchsorted(self.lanes, calls.stop) + 1]
+            lanes = self.lane_bounds[
+                np.searchsorted(self.lane_bounds, calls.start) : np.searchsorted(self.lane_bounds, calls.stop) + 1
+            ]
             devices = int(self.groups.size[first:end].sum())
             yield Stage(number, action_of(number), Lanes(lanes), len(calls), devices)
 
-    def reach(self, action: Action) -> tuple[int, int]:
+    def affected_counts(self, action: Action) -> tuple[int, int]:
         """Return the number of rows that are sent for an action, and the number of customers they concern."""
         stages = [number for number in np.unique(self.groups.stage).tolist() if action_of(number) is action]
         of_action = np.isin(self.groups.stage, stages)
@@ -270,8 +274,8 @@ class Plan:
         digest = hashlib.sha256(repr(self.options).encode())
         for column in (self.groups.stage, self.groups.size, self.groups.checksum):
             digest.update(np.ascontiguousarray(column).data)
-        if self.unchanged_source.any():
-            digest.update(self.unchanged_source.data)
+        if self.confirmed_by.any():
+            digest.update(self.confirmed_by.data)
         if len(self.held):
             digest.update(np.ascontiguousarray(self.held.rows).data)
             digest.update(np.ascontiguousarray(self.held.reason).data)
@@ -281,7 +285,7 @@ class Plan:
     def groups_by_part(self) -> Iterator[Ints]:
         """Yield for each partition its groups, in the order of their rows in it."""
         groups = radix_lexsort([self.groups.start, self.groups.part])
-        cuts = np.searchsorted(self.groups.part[groups], np.arange(len(self.parts) + 1))
+        cuts = np.searchsorted(self.groups.part[groups], np.arange(len(self.partitions) + 1))
         return (groups[first:end] for first, end in pairwise(cuts.tolist()))
 
     def _group(self, number: int) -> int:

@@ -13,7 +13,7 @@ from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.planning.calls import Stage
-from telemetron_batch.planning.held_rows import HoldReason, Respelling
+from telemetron_batch.planning.held_rows import HoldReason, SpellingVariants
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import InvalidRows
 
@@ -22,7 +22,7 @@ _LINES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ActionCounts:
     """How many devices and customers an action concerns."""
 
     devices: int
@@ -41,10 +41,10 @@ class PlanSummary:
     duplicates: int
     unchanged: int
     """Rows that are not sent because an earlier run confirmed them."""
-    since: Mapping[str, Any] | None
+    since_last: Mapping[str, Any] | None
     """With --since-last: what it found, as in summary.json."""
     stages: Sequence[Stage]
-    reach: Mapping[Action, Reach]
+    action_counts: Mapping[Action, ActionCounts]
     problems: Sequence[InvalidRows]
     rate: Rate
     held_by_invalid: int
@@ -64,7 +64,7 @@ class PlanSummary:
         return sum(kind.rows for kind in self.problems)
 
     @property
-    def held(self) -> Sequence[str]:
+    def held_sentences(self) -> Sequence[str]:
         """One sentence for each reason for which assigns are held."""
         sentences = []
         if self.held_by_invalid:
@@ -92,7 +92,7 @@ class PlanSummary:
             "customers": self.customers,
             "duplicates": self.duplicates,
             "unchanged": self.unchanged,
-            "since": self.since,
+            "since": self.since_last,
             "invalid": self.invalid,
             "heldByInvalid": self.held_by_invalid,
             "heldBySpelling": self.held_by_spelling,
@@ -118,7 +118,7 @@ def summarize(
     plan: Plan,
     files: Sequence[InputFile],
     rate: Rate,
-    since: Mapping[str, Any] | None = None,
+    since_last: Mapping[str, Any] | None = None,
     non_defaults: Sequence[str] = (),
 ) -> PlanSummary:
     """Return the plan in numbers."""
@@ -130,10 +130,10 @@ def summarize(
         devices=plan.sent_count,
         customers=plan.customers,
         duplicates=plan.duplicates,
-        unchanged=int(np.count_nonzero(plan.unchanged_source)),
-        since=since,
+        unchanged=int(np.count_nonzero(plan.confirmed_by)),
+        since_last=since_last,
         stages=[*plan.stages()],
-        reach={action: Reach(*plan.reach(action)) for action in Action},
+        action_counts={action: ActionCounts(*plan.affected_counts(action)) for action in Action},
         problems=plan.rows.invalid,
         rate=rate,
         held_by_invalid=len(by_invalid),
@@ -150,16 +150,16 @@ def _assigns_are(count: int) -> str:
 
 def _warnings(plan: Plan, files: Sequence[InputFile]) -> Iterator[str]:
     """Yield a sentence for each identifier in several spellings; the last one counts those that are not named."""
-    for respelling in plan.respellings.first:
-        yield _respelt(respelling, _lines(plan, files, np.array(respelling.rows, np.int64)))
-    more = plan.respellings.count - len(plan.respellings.first)
+    for variants in plan.spelling_variants.first:
+        yield _variants_sentence(variants, _lines(plan, files, np.array(variants.rows, np.int64)))
+    more = plan.spelling_variants.count - len(plan.spelling_variants.first)
     if more:
         yield f"{more:,} more {'identifier' if more == 1 else 'identifiers'} in several spellings"
 
 
-def _respelt(respelling: Respelling, lines: str) -> str:
-    what = "MAC address" if respelling.is_mac else "identifier"
-    return f"one {what} in {respelling.spellings} spellings ({lines})"
+def _variants_sentence(variants: SpellingVariants, lines: str) -> str:
+    what = "MAC address" if variants.is_mac else "identifier"
+    return f"one {what} in {variants.spellings} spellings ({lines})"
 
 
 def _lines(plan: Plan, files: Sequence[InputFile], rows: npt.NDArray[np.int64]) -> str:

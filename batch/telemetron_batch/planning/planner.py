@@ -36,18 +36,18 @@ _ROW_COLUMNS: Final = (
 """The members of `Staged` that are row numbers and are collected."""
 
 
-def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None = None) -> Plan:
+def plan_calls(rows: Rows, options: PlanOptions, confirmed_by: Ints | None = None) -> Plan:
     """Put every valid row into a call of the earliest stage that the order of the file allows.
 
-    Rows whose `unchanged_source` is not 0 are not sent, as in `stage_rows`. Held assigns count
+    Rows whose `confirmed_by` is not 0 are not sent, as in `stage_rows`. Held assigns count
     for the order of the other rows, but are in no call. Takes the keys out of `rows`. The plan
     is usable as long as their scratch exists.
     """
-    held, respellings = find_held(rows, hold_by_input=options.hold_by_input)
-    staged = _assign_stages(rows, unchanged_source)
+    held, spelling_variants = find_held(rows, hold_by_input=options.hold_by_input)
+    staged = _assign_stages(rows, confirmed_by)
     pa.default_memory_pool().release_unused()
     staged.hold(held)
-    parts, groups = _group_rows(rows, staged, unchanged_source, typed=options.auto_create_devices)
+    parts, groups = _group_rows(rows, staged, confirmed_by, by_device_type=options.auto_create_devices)
     pa.default_memory_pool().release_unused()
     shared = staged.shared_device_pairs() if options.auto_create_devices else None
     ordered, lanes = in_sending_order(rows.scratch, groups.columns(), shared, options.chunk_size)
@@ -58,10 +58,10 @@ def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None =
     return Plan(
         rows=rows,
         options=options,
-        parts=parts,
+        partitions=parts,
         groups=ordered,
-        lanes=lanes,
-        unchanged_source=_without_duplicates(unchanged_source, duplicates, len(rows)),
+        lane_bounds=lanes,
+        confirmed_by=_without_duplicates(confirmed_by, duplicates, len(rows)),
         duplicate_rows=duplicates[by_duplicate],
         original_rows=staged.original_rows.array()[by_duplicate],
         superseded_rows=superseded[by_superseded],
@@ -69,24 +69,24 @@ def plan_calls(rows: Rows, options: PlanOptions, unchanged_source: Ints | None =
         transfer_unassigns=staged.transfer_unassigns.array()[by_assign],
         transfer_assigns=assigns[by_assign],
         multi_call_device_hashes=np.sort(staged.multi_call_device_hashes.array()),
-        held=_sent_otherwise(held, unchanged_source, duplicates[by_duplicate]),
-        respellings=respellings,
+        held=_without_duplicates_and_unchanged(held, confirmed_by, duplicates[by_duplicate]),
+        spelling_variants=spelling_variants,
     )
 
 
-def _sent_otherwise(held: HeldRows, unchanged_source: Ints | None, duplicates: Ints) -> HeldRows:
+def _without_duplicates_and_unchanged(held: HeldRows, confirmed_by: Ints | None, duplicates: Ints) -> HeldRows:
     """Return the held rows that are neither duplicates nor unchanged."""
     held = held.only(~np.isin(held.rows, duplicates))
-    return held if unchanged_source is None else held.only(unchanged_source[held.rows] == 0)
+    return held if confirmed_by is None else held.only(confirmed_by[held.rows] == 0)
 
 
-def _assign_stages(rows: Rows, unchanged_source: Ints | None) -> "_StageAssignments":
+def _assign_stages(rows: Rows, confirmed_by: Ints | None) -> "_StageAssignments":
     """Find the stages of the rows of devices that have several rows."""
-    multi_row = Bitmap(maybe_multi_row(rows.device, rows.problem == 0, rows.scratch))
+    multi_row = Bitmap(maybe_multi_row(rows.device_hash, rows.problem == 0, rows.scratch))
     staged = _StageAssignments(rows.scratch, multi_row, np.zeros(len(rows), np.int8))
 
     def stages_of(table: pa.Table) -> Staged:
-        return stage_rows(to_batch(table.sort_by("row")), unchanged_source)
+        return stage_rows(to_batch(table.sort_by("row")), confirmed_by)
 
     for part in map_ordered(stages_of, _by_device(rows, multi_row).drain_parts()):
         staged.add(part)
@@ -94,15 +94,17 @@ def _assign_stages(rows: Rows, unchanged_source: Ints | None) -> "_StageAssignme
 
 
 def _group_rows(
-    rows: Rows, staged: "_StageAssignments", unchanged_source: Ints | None, *, typed: bool
+    rows: Rows, staged: "_StageAssignments", confirmed_by: Ints | None, *, by_device_type: bool
 ) -> tuple[list[PlanPartition], GroupsBuilder]:
     """Group the rows that are sent by what they may share a call with."""
 
     def grouped(table: pa.Table) -> Grouped:
         keys = to_batch(table)
-        stage = staged.stages(keys, unchanged_source)
+        stage = staged.stages(keys, confirmed_by)
         sent = stage != NOT_SENT
-        return group_rows(keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], typed=typed)
+        return group_rows(
+            keys if sent.all() else keys.filter(pa.array(sent)), stage[sent], by_device_type=by_device_type
+        )
 
     parts: list[PlanPartition] = []
     groups = GroupsBuilder(rows.scratch)
@@ -115,11 +117,11 @@ def _group_rows(
     return parts, groups
 
 
-def _without_duplicates(unchanged_source: Ints | None, duplicates: Ints, rows: int) -> Ints:
+def _without_duplicates(confirmed_by: Ints | None, duplicates: Ints, rows: int) -> Ints:
     """Return the unchanged source of each row, 0 for duplicates: these are reported as duplicates."""
-    if unchanged_source is None:
+    if confirmed_by is None:
         return np.broadcast_to(np.int64(0), rows)
-    numbers = unchanged_source.copy()
+    numbers = confirmed_by.copy()
     numbers[duplicates] = 0
     return numbers
 
@@ -177,14 +179,14 @@ class _StageAssignments:
             flags[held.rows] = True
             self._held = Bitmap(flags)
 
-    def stages(self, keys: pa.RecordBatch, unchanged_source: Ints | None) -> Ints:
+    def stages(self, keys: pa.RecordBatch, confirmed_by: Ints | None) -> Ints:
         """Return the stage of each row, or `NOT_SENT`."""
         number = keys["row"].to_numpy()
         stage = default_stage(keys["action"].to_numpy()).astype(np.int64)
         multi_row = np.flatnonzero(self.multi_row.at(number))
         stage[multi_row] = self.stage[number[multi_row]]
-        if unchanged_source is not None:
-            stage[unchanged_source[number] != 0] = NOT_SENT
+        if confirmed_by is not None:
+            stage[confirmed_by[number] != 0] = NOT_SENT
         if self._held is not None:
             stage[self._held.at(number)] = NOT_SENT
         return stage

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from telemetron_batch.storage.text_hash import Hashes, hash_texts, mixed
 
-KeyColumns: TypeAlias = Iterator[tuple[int, pa.RecordBatch]]
+KeyBatches: TypeAlias = Iterator[tuple[int, pa.RecordBatch]]
 """File number, and `line`, `customerEmail`, `deviceIdentifier` and `action` of valid rows; in input order."""
 Actions: TypeAlias = npt.NDArray[np.int8]
 
@@ -60,7 +60,7 @@ def orders_with_newer_files(order: RunOrder, others: Iterable[RunOrder]) -> list
     return [other for _, other in sorted(later, key=lambda pair: pair[0], reverse=True)]
 
 
-def find_opposite_action(ours: Callable[[], KeyColumns], theirs: Callable[[], KeyColumns]) -> RowLocation | None:
+def find_opposite_action(ours: Callable[[], KeyBatches], theirs: Callable[[], KeyBatches]) -> RowLocation | None:
     """Return the place of a row whose pair has different last actions in `ours` and `theirs`; None if there is none.
 
     A pair is a customer and a device; the returned place is in `ours`. Reads both at most twice, and uses about
@@ -79,7 +79,7 @@ def find_opposite_action(ours: Callable[[], KeyColumns], theirs: Callable[[], Ke
     return next(locations, None)
 
 
-def _last_actions(blocks: KeyColumns) -> tuple[Hashes, Actions]:
+def _last_actions(blocks: KeyBatches) -> tuple[Hashes, Actions]:
     """Return the hash of each pair, in ascending order, and the last action of each pair."""
     hashes, actions = [np.empty(0, np.uint64)], [np.empty(0, np.int8)]
     for _, keys in blocks:
@@ -97,7 +97,7 @@ def _opposed(ours: tuple[Hashes, Actions], theirs: tuple[Hashes, Actions]) -> Ha
     return opposed
 
 
-def _last_rows(blocks: KeyColumns, wanted: Hashes) -> dict[tuple[str, str], tuple[int, RowLocation]]:
+def _last_rows(blocks: KeyBatches, wanted: Hashes) -> dict[tuple[str, str], tuple[int, RowLocation]]:
     """Return the last action and its place for each pair whose hash is in `wanted`."""
     found: dict[tuple[str, str], tuple[int, RowLocation]] = {}
     for file, keys in blocks:

@@ -140,22 +140,22 @@ def default_stage(action: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
     return np.where(action == _UNASSIGN, 1, 2).astype(np.int32)
 
 
-def stage_rows(rows: pa.RecordBatch, unchanged_source: Ints | None = None) -> Staged:
+def stage_rows(rows: pa.RecordBatch, confirmed_by: Ints | None = None) -> Staged:
     """Return the stages of rows with `row`, `customerEmail`, `deviceIdentifier` and `action`, in file order.
 
     Stages alternate unassign, assign, unassign, ... counted from 1. A row goes into the
     first stage of its action after the stage of an earlier row of its (customer, device)
     pair with the other action; an assign also goes after every unassign of its device that
     stands earlier in the file. A row is not sent if it repeats the last action of its pair,
-    or if `unchanged_source`, by row number, is not 0. That holds for all rows of a device or for
-    none (duplicates aside), so it does not change the stages of the rows that are sent.
+    or if `confirmed_by`, by row number, is not 0. `confirmed_by` is set for all rows of a device or
+    for none (except duplicates), so leaving them out does not change the stages of the other rows.
     """
     number = rows["row"].to_numpy()
     stage = default_stage(rows["action"].to_numpy())
     by_device = _by_device(rows)
     original, alternating_devices = _duplicates(by_device)
     is_duplicate = original >= 0
-    is_sent = np.ones(len(number), np.bool_) if unchanged_source is None else unchanged_source[number] == 0
+    is_sent = np.ones(len(number), np.bool_) if confirmed_by is None else confirmed_by[number] == 0
     is_sent[by_device.position[is_duplicate]] = False
     sent = by_device.only(is_sent[by_device.position])
     alternating = sent.only(np.isin(sent.device, alternating_devices))

@@ -1,6 +1,6 @@
 """Learn the rate that a server grants from its answers and refusals.
 
-Arithmetic only. Permits, holds and probes belong to the pacer. The constants were found
+Arithmetic only. Permits, pauses and probes belong to the pacer. The constants were found
 by simulation against fixed windows, sliding windows and token buckets
 (tests/rate_limit/test_unknown_limits.py). The public ones are rendered into shared_pace.lua.
 """
@@ -21,16 +21,16 @@ MAX_RATE: Final = 10_000.0
 """Attempts per second, the highest rate. One process cannot send faster; the limit keeps the arithmetic finite."""
 
 MIN_SPREAD: Final = 1.06
-"""Factor by which the granted rate may differ from the learned rate at least. No measurement is more precise."""
+"""Minimum factor by which the granted rate may differ from the learned rate. No measurement is more precise."""
 _MAX_SPREAD: Final = 2.0
-"""Factor by which the granted rate may differ from the learned rate at most. A climb starts at rate / spread."""
+"""Maximum factor by which the granted rate may differ from the learned rate. A climb starts at rate / spread."""
 _RESTORED_SPREAD: Final = 1 / 0.9
 """Spread of a rate that another process learned. The limit may have changed a little since."""
 
 UPPER_BOUND_WEIGHT: Final = 0.75
 """Where between its lower bound (0) and its upper bound (1) the true value is expected.
 
-The lower bound counts the whole hold, in which the server may have recovered long before.
+The lower bound counts the whole pause, in which the server may have recovered long before.
 """
 _MAX_RATIO_TO_REFUSED: Final = 0.95
 """Part of a refused rate that the learned rate may reach. The refused rate itself is too high."""
@@ -44,11 +44,11 @@ MIN_PERIOD_S: Final = 6.0
 _MAX_PERIOD_S: Final = 60.0
 """Longest climb from the reduced rate back to the learned rate, in seconds. Slower climbs waste the quota."""
 _MIN_ATTEMPTS_PER_PERIOD: Final = 75.0
-"""Attempts during one climb at least. With fewer, a low limit would refuse one attempt in every few."""
-_MIN_HOLDS_PER_PERIOD: Final = 8.0
-"""Length of a climb at least, as a multiple of the hold that the refusal cost. Expensive refusals must be rare."""
-_MAX_COUNTED_HOLD_S: Final = 2.0
-"""Seconds of a hold that count for `_MIN_HOLDS_PER_PERIOD`. A server that asks for more would slow every climb."""
+"""Minimum number of attempts during one climb. With fewer, a low limit would refuse one attempt in every few."""
+_MIN_PAUSES_PER_PERIOD: Final = 8.0
+"""Minimum length of a climb, as a multiple of the pause that the refusal cost. Expensive refusals must be rare."""
+_MAX_COUNTED_PAUSE_S: Final = 2.0
+"""Seconds of a pause that count for `_MIN_PAUSES_PER_PERIOD`. A server that asks for more would slow every climb."""
 _SPREAD_SPEEDUP_EXPONENT: Final = 0.7
 """How much a wide spread shortens the climb (0: not at all). An uncertain rate is worth testing soon."""
 DOUBLING_TIME_S: Final = 3.0
@@ -56,21 +56,21 @@ DOUBLING_TIME_S: Final = 3.0
 PERIODS_BEFORE_DOUBLING: Final = 2.0
 """Climbs without a refusal after which the rate doubles: one to the learned rate, one as far above it."""
 MAX_DOUBLINGS: Final = 40.0
-"""Doublings of the learned rate at most. They exceed every limit; more could overflow."""
+"""Maximum doublings of the learned rate. They exceed every limit; more could overflow."""
 MIN_COUNTED_GAP_S: Final = 1.0
 """Seconds between two answers that always count as part of a climb."""
 COUNTED_GAPS: Final = 2.0
 """Gaps between attempts that count as part of a climb when an answer is late. Longer silence says nothing."""
 
 _MIN_SAMPLE: Final = 5
-"""Accepted attempts from which a rate is calculated. Fewer say too little."""
+"""Minimum number of accepted attempts before a rate is calculated. Fewer say too little."""
 MAX_REMEMBERED_ANSWERS: Final = 10_000
 """Accepted attempts that are remembered since the last incident. Bounds memory."""
 
 _MAX_REMEMBERED_INCIDENTS: Final = 20
 """Incidents that are remembered. Bounds memory; the tests below need fewer."""
 _INCIDENTS_TO_ASSUME_CHANCE: Final = 8
-"""Incidents from which refusals may be found independent of the rate. Fewer can look alike by accident."""
+"""Minimum number of incidents before refusals may count as independent of the rate. Fewer may be an accident."""
 _INCIDENTS_TO_REVOKE_CHANCE: Final = 5
 """Latest incidents that decide whether refusals are still independent of the rate."""
 _SMALL_STEP_RATIO: Final = 0.75
@@ -88,7 +88,7 @@ _HIGHER_FREQUENCY_RATIO: Final = 4.0
 
 
 class Incident(NamedTuple):
-    """One refusal together with those that followed it during the same hold."""
+    """One refusal together with those that followed it during the same pause."""
 
     rate: float
     """Attempts per second that were refused."""
@@ -102,11 +102,16 @@ class LearnedState:
     """What incidents have taught, in a form that processes can exchange."""
 
     learned_rate: float | None
-    age: float
-    period: float
+    climb_age: float
+    """Seconds since the current climb began."""
+    climb_duration: float
+    """Seconds of a climb from the reduced rate back to the learned rate."""
     spread: float
-    memory: float
-    chance: float | None
+    """Factor by which the granted rate may differ from the learned rate."""
+    longest_refusal_s: float
+    """Longest time for which the server has refused, in seconds."""
+    accepted_per_random_refusal: float | None
+    """Accepted attempts per refusal, if refusals do not depend on the rate; otherwise None."""
     incidents: tuple[Incident, ...]
 
 
@@ -120,26 +125,26 @@ class IncidentHistory:
     """When each accepted attempt since then was answered."""
     onset: float
     """When the first refusal came."""
-    refused_at: float
+    refused_rate: float
     """The rate that was refused, in attempts per second."""
     refused: int
     """Number of refusals."""
-    closed: float
+    refusing_until: float
     """Until when the server is assumed to have refused."""
 
 
 class AdaptiveRate:
     """The rate that the server grants, learned from answers and refusals.
 
-    A refusal and the hold after it bound the granted rate. The lower bound is the number of
-    accepted attempts over the time they took plus the hold that the server needed. The upper
+    A refusal and the pause after it bound the granted rate. The lower bound is the number of
+    accepted attempts over the time they took plus the pause that the server needed. The upper
     bound is what the server accepted lately, over a span as long as it has been seen to
     remember. The learned rate lies between the two. The actual rate starts below it and
     climbs along a cubic, fast at first and slow around the learned rate (as CUBIC does in
     TCP). If nothing refuses well above it, the limit has risen and the rate doubles.
 
     Some servers refuse at random, independent of the rate. They refuse as often at a lower
-    rate as at a higher one. Their refusals cost a hold but do not lower the rate.
+    rate as at a higher one. Their refusals cost a pause but do not lower the rate.
     """
 
     def __init__(self, ceiling: float) -> None:
@@ -201,12 +206,12 @@ class AdaptiveRate:
         """Record that the server accepts again, and learn from the incident."""
         if self._onset is None:
             return
-        held = now - self._onset
-        self.memory = max(self.memory, held)
+        pause_s = now - self._onset
+        self.memory = max(self.memory, pause_s)
         self._record_incident()
         if not self._refuses_at_random():
             expected, highest = self._estimate(self._onset, now)
-            self._set_learned_rate(expected, max(MIN_SPREAD, highest / expected), held)
+            self._set_learned_rate(expected, max(MIN_SPREAD, highest / expected), pause_s)
         self._onset, self._refusals = None, 0
         # The answer to the probe is the first one of the new measurement.
         self._accepted.clear()
@@ -217,17 +222,17 @@ class AdaptiveRate:
         """Start from a rate, in attempts per second, that another process learned."""
         self._set_learned_rate(learned_rate, _RESTORED_SPREAD, 0.0)
 
-    def _set_learned_rate(self, learned_rate: float, spread: float, held: float) -> None:
+    def _set_learned_rate(self, learned_rate: float, spread: float, pause_s: float) -> None:
         self.learned_rate = min(MAX_RATE, max(MIN_RATE, learned_rate))
         self._spread = min(_MAX_SPREAD, spread)
-        period = max(
+        climb_duration = max(
             MIN_PERIOD_S,
             _MIN_ATTEMPTS_PER_PERIOD / self.learned_rate,
-            _MIN_HOLDS_PER_PERIOD * min(held, _MAX_COUNTED_HOLD_S),
+            _MIN_PAUSES_PER_PERIOD * min(pause_s, _MAX_COUNTED_PAUSE_S),
             self.memory,  # a long window fills slowly: a faster climb would end far above the limit
         )
         speedup = (math.log(MIN_SPREAD) / math.log(self._spread)) ** _SPREAD_SPEEDUP_EXPONENT
-        self._period = min(_MAX_PERIOD_S, speedup * period)
+        self._period = min(_MAX_PERIOD_S, speedup * climb_duration)
         self._age = 0.0
 
     def _estimate(self, onset: float, now: float) -> tuple[float, float]:
@@ -279,22 +284,22 @@ class AdaptiveRate:
 def learn_from(state: LearnedState, incident: IncidentHistory, now: float) -> LearnedState:
     """Return the state learned from an incident that ended at `now`, for callers that keep no `AdaptiveRate`."""
     adaptive = AdaptiveRate(math.inf)
-    adaptive.learned_rate, adaptive.memory = state.learned_rate, state.memory
-    adaptive._age, adaptive._period, adaptive._spread = state.age, state.period, state.spread
-    adaptive._accepted_per_random_refusal = state.chance
+    adaptive.learned_rate, adaptive.memory = state.learned_rate, state.longest_refusal_s
+    adaptive._age, adaptive._period, adaptive._spread = state.climb_age, state.climb_duration, state.spread
+    adaptive._accepted_per_random_refusal = state.accepted_per_random_refusal
     adaptive._incidents.extend(state.incidents)
     adaptive._since, adaptive._onset = incident.since, incident.onset
-    adaptive._refusing_until = incident.closed
-    adaptive._refused_rate, adaptive._refusals = incident.refused_at, incident.refused
+    adaptive._refusing_until = incident.refusing_until
+    adaptive._refused_rate, adaptive._refusals = incident.refused_rate, incident.refused
     adaptive._accepted.extend(incident.accepted)
     adaptive.end_incident(now)
     return LearnedState(
         learned_rate=adaptive.learned_rate,
-        age=adaptive._age,
-        period=adaptive._period,
+        climb_age=adaptive._age,
+        climb_duration=adaptive._period,
         spread=adaptive._spread,
-        memory=adaptive.memory,
-        chance=adaptive._accepted_per_random_refusal,
+        longest_refusal_s=adaptive.memory,
+        accepted_per_random_refusal=adaptive._accepted_per_random_refusal,
         incidents=tuple(adaptive._incidents),
     )
 

@@ -18,7 +18,7 @@ class RateLimiter(Protocol):
     """
 
     @property
-    def departures(self) -> int:
+    def permits_granted(self) -> int:
         """Number of attempts of this process that got a permit."""
 
     @property
@@ -46,11 +46,11 @@ class RateLimiter(Protocol):
     def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas of an answer: attempts left, seconds until renewed."""
 
-    def held_until(self, now: float) -> float | None:
-        """Return when the hold of all workers ends, or None without a hold."""
+    def paused_until(self, now: float) -> float | None:
+        """Return when the pause of all workers ends, or None without a pause."""
 
     def rate(self, now: float) -> float:
-        """Return the attempts per second that may leave at present, apart from holds."""
+        """Return the attempts per second that may leave at present, apart from pauses."""
 
 
 class LocalRateLimiter:
@@ -62,13 +62,13 @@ class LocalRateLimiter:
         self.throttled = pacer.throttled
         self.abandoned = pacer.abandoned
         self.apply_quotas = pacer.apply_quotas
-        self.held_until = pacer.held_until
+        self.paused_until = pacer.paused_until
         self.rate = pacer.rate
 
     @property
-    def departures(self) -> int:
+    def permits_granted(self) -> int:
         """Number of attempts that got a permit."""
-        return self._pacer.departures
+        return self._pacer.permits_granted
 
     @property
     def learned_rate(self) -> float | None:

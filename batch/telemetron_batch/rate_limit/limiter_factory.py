@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.config.config import Sending
+from telemetron_batch.config.config import SendOptions
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.rate_limit.limiter import LocalRateLimiter, RateLimiter
@@ -19,10 +19,12 @@ from telemetron_batch.storage import clock
 from telemetron_batch.storage.group_folder import open_shared
 
 _SAVE_INTERVAL_S: Final = 1.0
+_PACER_STATE_FIELDS: Final = {"ahead": "next_due_in", "hold": "pause_left", "plateau": "learned_rate"}
+"""Names in the file to the fields of `PacerState`."""
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLimiter:
+class LimiterSession:
     """A rate limiter and the function that saves its state."""
 
     limiter: RateLimiter
@@ -45,7 +47,7 @@ class LimiterContext:
     on_event: EventSink
 
 
-def open_rate_limiter(sending: Sending, context: LimiterContext) -> AbstractAsyncContextManager[OpenLimiter]:
+def open_rate_limiter(sending: SendOptions, context: LimiterContext) -> AbstractAsyncContextManager[LimiterSession]:
     """Return the rate limiter for the time in which a run sends. Raises ConfigError if Redis cannot be used."""
     if sending.limit_url is None:
         return _open_local(sending, context)
@@ -53,23 +55,23 @@ def open_rate_limiter(sending: Sending, context: LimiterContext) -> AbstractAsyn
 
 
 @asynccontextmanager
-async def _open_local(sending: Sending, context: LimiterContext) -> AsyncIterator[OpenLimiter]:
+async def _open_local(sending: SendOptions, context: LimiterContext) -> AsyncIterator[LimiterSession]:
     pacer = Pacer(sending.process_rate)
     state = _PacerStateFile(context.file, pacer, context.wall)
     state.load()
-    yield OpenLimiter(LocalRateLimiter(pacer), state.save_periodically)
+    yield LimiterSession(LocalRateLimiter(pacer), state.save_periodically)
     state.save()
 
 
 @asynccontextmanager
-async def _open_shared(sending: Sending, url: Secret, context: LimiterContext) -> AsyncIterator[OpenLimiter]:
+async def _open_shared(sending: SendOptions, url: Secret, context: LimiterContext) -> AsyncIterator[LimiterSession]:
     limiter = SharedRateLimiter(
         RedisBackend(url, context.name),
         LimiterSettings(sending.rate, sending.process_rate, context.attempt_expiry),
         context.on_event,
     )
     async with limiter.joined():
-        yield OpenLimiter(limiter, lambda: None)
+        yield LimiterSession(limiter, lambda: None)
 
 
 class _PacerStateFile:
@@ -84,8 +86,9 @@ class _PacerStateFile:
     def load(self) -> None:
         """Let the pacer continue where the last process with this base URL and key stopped."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            state = json.loads(_read_first_line(self._path))
-            elapsed = self._wall() - float(state.pop("at"))
+            stored = json.loads(_read_first_line(self._path))
+            elapsed = self._wall() - float(stored.pop("at"))
+            state = {_PACER_STATE_FIELDS[name]: value for name, value in stored.items()}
             self._pacer.restore(PacerState(**state), elapsed, clock.now())
 
     def save_periodically(self) -> None:
@@ -96,8 +99,9 @@ class _PacerStateFile:
     def save(self) -> None:
         """Save the state. Errors are ignored, because a lost state costs only a short wait."""
         self._saved_at = clock.now()
-        state = asdict(self._pacer.snapshot(self._saved_at)) | {"at": self._wall()}
-        line = json.dumps(state).encode() + b"\n"
+        state = asdict(self._pacer.snapshot(self._saved_at))
+        stored = {name: state[field] for name, field in _PACER_STATE_FIELDS.items()} | {"at": self._wall()}
+        line = json.dumps(stored).encode() + b"\n"
         with suppress(OSError):
             descriptor = open_shared(self._path)
             try:

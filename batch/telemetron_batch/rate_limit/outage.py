@@ -8,7 +8,7 @@ from collections import deque
 from typing import Final
 
 _FAILED_ATTEMPTS: Final = 10
-"""Failed attempts in a row from which the API counts as down."""
+"""Minimum number of failed attempts in a row before the API counts as down."""
 _FAILED_CALLS: Final = 3
 """Calls to which these attempts must belong at least: one call can fail for its own reasons."""
 _MAX_PROBE_INTERVAL_S: Final = 60.0
@@ -55,7 +55,7 @@ class OutageDetector:
         """Return the seconds until the next probe may leave; None while one is in flight or none is needed."""
         return None if self._probe is not None or not self._down else max(0.0, self._due - now)
 
-    def take(self, call: int, now: float, jitter: float) -> float:
+    def wait_before_attempt(self, call: int, now: float, jitter: float) -> float:
         """Return 0 when an attempt of this call may leave now, else the seconds after which to ask again.
 
         While the API is down, the call that gets 0 is the probe until its attempt is

@@ -1,7 +1,7 @@
-"""Decide when the next attempt may leave: even spacing, holds, quotas and the adaptive rate.
+"""Decide when the next attempt may leave: even spacing, pauses, quotas and the adaptive rate.
 
 One pacer serves all workers. It answers "leave now" or "ask again in N seconds" and
-reserves nothing for sleeping workers, so a hold that begins meanwhile holds them all. It
+reserves nothing for sleeping workers, so a pause that begins meanwhile stops them all. It
 uses no clock, no random numbers, no sleeping and no HTTP: times and jitter are arguments.
 The public constants are rendered into shared_pace.lua.
 """
@@ -23,8 +23,8 @@ _MAX_REMEMBERED_DEPARTURES: Final = 10_000
 """Departures that are remembered. Larger rates are enforced in parts of their window, which bounds memory."""
 _JITTER_TOLERANCE_S: Final = 0.002
 """Seconds by which an attempt may leave late without a correction. The window's allowance for jitter covers them."""
-_MAX_RESTORED_HOLD_S: Final = 86_400.0
-"""Longest hold taken over from a stored state, in seconds. A damaged file must not stop a run for years."""
+_MAX_RESTORED_PAUSE_S: Final = 86_400.0
+"""Longest pause taken over from a stored state, in seconds. A damaged file must not stop a run for years."""
 STATE_TTL_S: Final = 600.0
 """Seconds for which a stored learned rate is valid. What a server granted earlier says little about now."""
 
@@ -45,12 +45,12 @@ MAX_PAUSE_S: Final = 16.0
 """Longest pause that the server did not ask for, in seconds. A recovered server is noticed within it."""
 MAX_PAUSE_DOUBLINGS: Final = 6
 """Refused probes in a row that double the pause. `MIN_FIRST_PAUSE_S` then reaches `MAX_PAUSE_S`."""
-MIN_JITTERED_PART: Final = 0.5
-"""Part of an own pause that is never left out at random."""
-EXTRA_WAIT_PART: Final = 0.05
-"""Part of a requested wait that is added to it at random at most. It spreads clients that were refused together."""
+MIN_PAUSE_FRACTION: Final = 0.5
+"""A pause that the server did not ask for lasts at least this fraction of its full length; the rest is random."""
+MAX_EXTRA_WAIT_FRACTION: Final = 0.05
+"""Up to this fraction of a requested wait is added at random. It spreads clients that were refused together."""
 MAX_EXTRA_WAIT_S: Final = 1.0
-"""Seconds that are added to a requested wait at random at most."""
+"""Maximum seconds that are added to a requested wait at random."""
 MAX_PACED_QUOTA_S: Final = 120.0
 """Seconds within which a quota must be renewed to be spread evenly. Spreading a daily quota would slow a run down."""
 
@@ -63,18 +63,18 @@ class Permit:
     """Refusals of permits of the same epoch belong to one incident."""
     sent_at: float
     probe: bool
-    """Whether this attempt tests, during a hold, if the server accepts again."""
+    """Whether this attempt tests, during a pause, if the server accepts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PacerState:
     """State for a later process. Times are seconds from the moment of the snapshot."""
 
-    ahead: float = 0.0
+    next_due_in: float = 0.0
     """Seconds until the next departure is due."""
-    hold: float = 0.0
-    """Seconds left of the hold; 0 without one."""
-    plateau: float | None = None
+    pause_left: float = 0.0
+    """Seconds left of the pause; 0 without one."""
+    learned_rate: float | None = None
     """The learned rate in attempts per second; None if the server never refused."""
 
 
@@ -134,7 +134,7 @@ class _Schedule:
         self.due = max(self.due, now if is_first else now - MAX_LATENESS_S) + max(gap, self.gap)
         self._permitted.append(now)
 
-    def confirm(self, now: float) -> float:
+    def wait_to_depart(self, now: float) -> float:
         """Check the window against real departures; return 0 or the seconds still to wait."""
         departed = self._departed
         if self._window_s and len(departed) == departed.maxlen and now < departed[0] + self._window_s:
@@ -149,7 +149,7 @@ class _Schedule:
             self._departed.append(actual)
 
 
-class Ceiling:
+class WindowLimiter:
     """Limits the attempts in any window of a rate when the pace is decided elsewhere."""
 
     def __init__(self, rate: Rate) -> None:
@@ -176,7 +176,7 @@ class Pacer:
     """
 
     def __init__(self, rate: Rate) -> None:
-        self.departures = 0
+        self.permits_granted = 0
         self.refusals = 0
         self._schedule = _Schedule(rate)
         self._adaptive_rate = AdaptiveRate(rate.per_second)
@@ -190,7 +190,7 @@ class Pacer:
 
     def acquire(self, now: float) -> Permit | float:
         """Return a permit to leave now, or the seconds (more than 0) after which to ask again."""
-        wait = max(self._schedule.wait(now), self._quota_renewed_at - now, self._hold_wait(now))
+        wait = max(self._schedule.wait(now), self._quota_renewed_at - now, self._pause_wait(now))
         if wait > 0:
             self._is_rate_limited = True
             return max(wait, MIN_WAIT_S)
@@ -198,7 +198,7 @@ class Pacer:
             self._is_rate_limited = False
         self._adaptive_rate.begin(now)
         self._schedule.reserve(now, 1 / self.rate(now))
-        self.departures += 1
+        self.permits_granted += 1
         self._in_flight += 1
         permit = Permit(self._epoch, now, probe=self._paused_until is not None)
         if permit.probe:
@@ -215,7 +215,7 @@ class Pacer:
         The attempt is written to the journal between permit and departure. A slow disk can
         bunch attempts that were permitted evenly.
         """
-        return self._schedule.confirm(now)
+        return self._schedule.wait_to_depart(now)
 
     def succeeded(self, permit: Permit, now: float) -> None:
         """Record that the rate limit let the attempt through. The answer may still be an error of the call."""
@@ -246,20 +246,20 @@ class Pacer:
             self._adaptive_rate.begin_incident(now)
         elif wait is None:
             return
-        self._hold(now + self._pause(wait, jitter))
+        self._extend_pause(now + self._pause_seconds(wait, jitter))
 
     def abandoned(self, permit: Permit, now: float) -> None:
         """Record that no answer came. The attempt may have counted; another one must probe."""
         self._in_flight -= 1
         if permit == self._probe:
             self._probe = None
-            self._hold(now + self._pause(None, 0.0))
+            self._extend_pause(now + self._pause_seconds(None, 0.0))
 
     def apply_quotas(self, quotas: Iterable[tuple[int, float]], now: float) -> None:
         """Slow down for the quotas of an answer: attempts left, seconds until renewed.
 
         Call this after the answer's permit was reported. Attempts in flight count as used.
-        A spent quota holds all workers as a refusal does, but without a probe and without a
+        A spent quota stops all workers as a refusal does, but without a probe and without a
         lower rate afterwards, because it was announced.
         """
         paced = []
@@ -273,14 +273,14 @@ class Pacer:
             self._quota_rate, self._quota_rate_ends_at = min(paced)
             self._schedule.due = max(self._schedule.due, now)
 
-    def held_until(self, now: float) -> float | None:
-        """Return when the hold of all workers ends, or None without a hold."""
+    def paused_until(self, now: float) -> float | None:
+        """Return when the pause of all workers ends, or None without a pause."""
         if self._paused_until is None and self._quota_renewed_at <= now:
             return None
         return max(now, self._quota_renewed_at, -math.inf if self._paused_until is None else self._paused_until)
 
     def rate(self, now: float) -> float:
-        """Return the attempts per second that may leave at present, apart from holds."""
+        """Return the attempts per second that may leave at present, apart from pauses."""
         return min(self._adaptive_rate.rate(), self._quota_rate if now < self._quota_rate_ends_at else math.inf)
 
     @property
@@ -289,39 +289,39 @@ class Pacer:
         return self._adaptive_rate.learned_rate
 
     def snapshot(self, now: float) -> PacerState:
-        """Return the state that keeps the next process from bursting and from ignoring a hold."""
-        ahead = max(0.0, self._schedule.due - now)
-        held_until = self.held_until(now)
-        return PacerState(ahead, 0.0 if held_until is None else held_until - now, self.learned_rate)
+        """Return the state that keeps the next process from bursting and from ignoring a pause."""
+        next_due_in = max(0.0, self._schedule.due - now)
+        paused_until = self.paused_until(now)
+        return PacerState(next_due_in, 0.0 if paused_until is None else paused_until - now, self.learned_rate)
 
     def restore(self, state: PacerState, elapsed: float, now: float) -> None:
         """Continue from the state of `elapsed` seconds ago; absurd numbers are clamped."""
-        if state.plateau is not None and 0 < state.plateau < math.inf and elapsed < STATE_TTL_S:
-            self._adaptive_rate.restore(state.plateau)
+        if state.learned_rate is not None and 0 < state.learned_rate < math.inf and elapsed < STATE_TTL_S:
+            self._adaptive_rate.restore(state.learned_rate)
         gap = max(self._schedule.gap, 1 / self.rate(now))
         elapsed = _clamped(elapsed, math.inf)
         # The state may miss the last departures, which were a gap apart, plus or minus the lateness.
-        ahead = max(_clamped(state.ahead, gap) - elapsed, min(gap, 1.0))
-        self._schedule.due = now + ahead + MAX_LATENESS_S
-        hold = _clamped(state.hold, _MAX_RESTORED_HOLD_S) - elapsed
-        if hold > 0:
-            self._hold(now + hold)
+        next_due_in = max(_clamped(state.next_due_in, gap) - elapsed, min(gap, 1.0))
+        self._schedule.due = now + next_due_in + MAX_LATENESS_S
+        pause_left = _clamped(state.pause_left, _MAX_RESTORED_PAUSE_S) - elapsed
+        if pause_left > 0:
+            self._extend_pause(now + pause_left)
 
-    def _pause(self, wait: float | None, jitter: float) -> float:
-        """Return the seconds to hold: never less than the server asked for, longer with each refused probe."""
+    def _pause_seconds(self, wait: float | None, jitter: float) -> float:
+        """Return the seconds to pause: never less than the server asked for, longer with each refused probe."""
         first = max(MIN_FIRST_PAUSE_S, min(MAX_FIRST_PAUSE_S, self._adaptive_rate.memory * FIRST_PAUSE_PER_MEMORY))
         full = min(MAX_PAUSE_S, first * 2.0 ** min(self._refused_probes, MAX_PAUSE_DOUBLINGS))
-        own = (MIN_JITTERED_PART + jitter * (1 - MIN_JITTERED_PART)) * full
-        return own if wait is None else max(own, wait + jitter * min(MAX_EXTRA_WAIT_S, wait * EXTRA_WAIT_PART))
+        own = (MIN_PAUSE_FRACTION + jitter * (1 - MIN_PAUSE_FRACTION)) * full
+        return own if wait is None else max(own, wait + jitter * min(MAX_EXTRA_WAIT_S, wait * MAX_EXTRA_WAIT_FRACTION))
 
-    def _hold_wait(self, now: float) -> float:
+    def _pause_wait(self, now: float) -> float:
         if self._paused_until is None:
             return 0.0
         if self._probe is not None and now - self._probe.sent_at < _PROBE_TIMEOUT_S:
             return PROBE_POLL_S
         return self._paused_until - now
 
-    def _hold(self, until: float) -> None:
+    def _extend_pause(self, until: float) -> None:
         self._paused_until = until if self._paused_until is None else max(self._paused_until, until)
 
 

@@ -38,6 +38,14 @@ def _render_script() -> str:
 
 SCRIPT: Final = _render_script()
 """The Lua script with its constants; one run is one exchange."""
+_SCRIPT_NAMES: Final = {
+    "learned_rate": "plateau",
+    "climb_age": "age",
+    "climb_duration": "period",
+    "longest_refusal_s": "memory",
+    "accepted_per_random_refusal": "chance",
+}
+"""Fields of `LearnedState` to their names in the script, where they differ."""
 
 
 class LimitBackendError(Exception):
@@ -62,21 +70,24 @@ def unreachable(address: str, reason: LimitBackendError) -> ConfigError:
     return ConfigError(f"cannot reach {address} ({reason})", "nothing was sent; check --limit-url, or leave it out")
 
 
-def compute_update(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the state learned from an incident. Times in `facts` are seconds from now."""
-    stored = facts["known"]
+def learn_from_incident(incident: dict[str, Any]) -> dict[str, Any]:
+    """Return the state learned from an incident. Times in `incident` are seconds from now."""
+    stored = incident["known"]
     state = LearnedState(
         learned_rate=stored.get("plateau"),
-        age=stored["age"],
-        period=stored["period"],
+        climb_age=stored["age"],
+        climb_duration=stored["period"],
         spread=stored["spread"],
-        memory=stored["memory"],
-        chance=stored.get("chance") or None,
+        longest_refusal_s=stored["memory"],
+        accepted_per_random_refusal=stored.get("chance") or None,
         incidents=tuple(adaptive_rate.Incident(*one) for one in stored["incidents"]),
     )
-    incident = IncidentHistory(**{**facts["course"], "accepted": tuple(facts["course"]["accepted"])})
-    learned = asdict(learn_from(state, incident, 0.0))
-    learned["plateau"] = learned.pop("learned_rate")  # its name in the script
+    course = dict(incident["course"])
+    course["accepted"] = tuple(course["accepted"])
+    course["refused_rate"] = course.pop("refused_at")
+    course["refusing_until"] = course.pop("closed")
+    learned = asdict(learn_from(state, IncidentHistory(**course), 0.0))
+    by_name = {_SCRIPT_NAMES.get(field, field): value for field, value in learned.items()}
     # 0 means None here, because the script keeps the old value of a name that is missing.
-    learned["chance"] = learned["chance"] or 0
-    return {name: value for name, value in learned.items() if value is not None}
+    by_name["chance"] = by_name["chance"] or 0
+    return {name: value for name, value in by_name.items() if value is not None}

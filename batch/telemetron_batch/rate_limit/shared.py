@@ -17,13 +17,13 @@ from uuid import uuid4
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.event_sink import EventSink
-from telemetron_batch.rate_limit.pacer import MIN_WAIT_S, Ceiling, Pacer, PacerState, Permit, spacing
+from telemetron_batch.rate_limit.pacer import MIN_WAIT_S, Pacer, PacerState, Permit, WindowLimiter, spacing
 from telemetron_batch.rate_limit.script_backend import HEARTBEAT_S, LimitBackendError, ScriptBackend, unreachable
 from telemetron_batch.rate_limit.shared_answer import (
     Acknowledgement,
-    Answer,
     GrantedPermit,
-    learned_from_facts,
+    StoreAnswer,
+    learned_from_incident,
     permit_or_wait,
     read_answer,
     required_wait,
@@ -39,7 +39,7 @@ _MIN_POLL_S: Final = 0.005
 _MAX_POLL_S: Final = 60.0
 """Seconds before the store is asked again at the latest."""
 _UNANNOUNCED_PAUSE_S: Final = 0.25
-"""Seconds that a refusal without a wait holds this process, until the store's answer gives the real hold."""
+"""Seconds for which a refusal without a wait stops this process, until the store's answer gives the real pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ class _SharedState:
     at: float = 0.0
     rate: float = math.inf
     learned_rate: float | None = None
-    sharers: int = 1
+    process_count: int = 1
     ceiling: Rate | None = None
-    held_until: float | None = None
-    """When the hold of all processes ends; None without a hold."""
+    paused_until: float | None = None
+    """When the pause of all processes ends; None without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ class SharedRateLimiter:
         self._ask_at = self._paused_until = self._lost_at = -math.inf
         self._local: Pacer | None = None
         """The pacer in use while this process is alone."""
-        self._permitted, self._departed = Ceiling(settings.rate), Ceiling(settings.rate)
+        self._permitted, self._departed = WindowLimiter(settings.rate), WindowLimiter(settings.rate)
         self._clock_offset: float | None = None
         """Seconds by which the store's clock is ahead of this process's."""
-        self.departures = 0
+        self.permits_granted = 0
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
@@ -196,17 +196,19 @@ class SharedRateLimiter:
         """Slow down for the quotas of an answer: attempts left, seconds until renewed."""
         quotas = [*quotas]
         if self._local is not None:
-            self._local.apply_quotas([(left // self._state.sharers, resets_in) for left, resets_in in quotas], now)
+            self._local.apply_quotas(
+                [(left // self._state.process_count, resets_in) for left, resets_in in quotas], now
+            )
         elif quotas:
             self._report("quotas", quotas=quotas)
 
-    def held_until(self, now: float) -> float | None:
-        """Return when the hold of all workers ends, or None without a hold."""
+    def paused_until(self, now: float) -> float | None:
+        """Return when the pause of all workers ends, or None without a pause."""
         if self._local is not None:
-            return self._local.held_until(now)
-        if self._state.held_until is None and self._paused_until <= now:
+            return self._local.paused_until(now)
+        if self._state.paused_until is None and self._paused_until <= now:
             return None
-        return max(now, self._paused_until, self._state.held_until or now)
+        return max(now, self._paused_until, self._state.paused_until or now)
 
     def rate(self, now: float) -> float:
         """Return the attempts per second that may leave at present, of all processes or of this one if it is alone."""
@@ -225,11 +227,11 @@ class SharedRateLimiter:
         if not isinstance(answer, GrantedPermit):
             self._ask_at = clock.now() + _bounded(answer)
             return _bounded(answer)
-        self.departures += 1
+        self.permits_granted += 1
         self._permitted.add(clock.now())
         return _SharedPermit(answer.epoch, asked_at, answer.probe, id=answer.id)
 
-    async def _exchange(self, **request: Any) -> Answer:
+    async def _exchange(self, **request: Any) -> StoreAnswer:
         """Send the reports since the last exchange together with a request, and return the answer.
 
         `wants`: ask for a permit, answered by `permit` or `wait`. `move`: the id of a permit whose
@@ -246,17 +248,17 @@ class SharedRateLimiter:
                 **request,
             }
             answer = await self._ask(message)
-            if not isinstance(answer, Answer):  # the store's clock was set; now the difference is known
+            if not isinstance(answer, StoreAnswer):  # the store's clock was set; now the difference is known
                 answer = await self._ask(message)
-            if not isinstance(answer, Answer):
+            if not isinstance(answer, StoreAnswer):
                 raise LimitBackendError("it answers too late")
         if self._local is None:
             self._update_state(answer)
-        if answer.facts is not None:
-            self._report("lesson", known=learned_from_facts(answer.facts))
+        if answer.incident is not None:
+            self._report("lesson", known=learned_from_incident(answer.incident))
         return answer
 
-    async def _ask(self, message: dict[str, Any]) -> Answer | Acknowledgement:
+    async def _ask(self, message: dict[str, Any]) -> StoreAnswer | Acknowledgement:
         """Run the script with a message that expires, so that a delayed one has no effect."""
         expiry = {} if self._clock_offset is None else {"by": clock.now() + self._clock_offset + _REQUEST_EXPIRY_S}
         answer = read_answer(await self._backend.eval_script(json.dumps(message | expiry)))
@@ -269,15 +271,15 @@ class SharedRateLimiter:
         spec = {"places": limit, "span": window_s, "gap": gap}
         return spec if rate == Rate.AUTO else spec | {"attempts": rate.attempts, "seconds": rate.seconds}
 
-    def _update_state(self, answer: Answer) -> None:
+    def _update_state(self, answer: StoreAnswer) -> None:
         now = clock.now()
         self._state = _SharedState(
             at=now,
             rate=answer.rate,
-            learned_rate=answer.found,
-            sharers=int(answer.sharers),
+            learned_rate=answer.learned_rate,
+            process_count=int(answer.process_count),
             ceiling=Rate.AUTO if answer.attempts is None else Rate(answer.attempts, answer.seconds),
-            held_until=None if answer.held is None else now + answer.held,
+            paused_until=None if answer.pause_left is None else now + answer.pause_left,
         )
 
     def _report(self, kind: str, **fields: Any) -> None:
@@ -304,7 +306,7 @@ class SharedRateLimiter:
         permit = pacer.acquire(now)
         if not isinstance(permit, Permit):
             return permit
-        self.departures += 1
+        self.permits_granted += 1
         self._permitted.add(now)
         return _SharedPermit(permit.epoch, permit.sent_at, permit.probe, local=(pacer, permit))
 
@@ -313,12 +315,12 @@ class SharedRateLimiter:
         if self._local is not None:
             return
         now, state, share = clock.now(), self._state, self._share()
-        held_until = self.held_until(now)
-        learned_rate = None if state.learned_rate is None else state.learned_rate / state.sharers
+        paused_until = self.paused_until(now)
+        learned_rate = None if state.learned_rate is None else state.learned_rate / state.process_count
         pacer = Pacer(share)
-        pacer.restore(PacerState(math.inf, 0.0 if held_until is None else held_until - now, learned_rate), 0.0, now)
+        pacer.restore(PacerState(math.inf, 0.0 if paused_until is None else paused_until - now, learned_rate), 0.0, now)
         self._local, self._reports, self._lost_at = pacer, [], state.at
-        part = "" if state.sharers == 1 else f", one of {state.sharers} processes,"
+        part = "" if state.process_count == 1 else f", one of {state.process_count} processes,"
         text = f"cannot reach {self._backend.address} ({reason}): this process{part} goes on alone at {share}"
         self._on_event("alone", text)
 
@@ -329,9 +331,9 @@ class SharedRateLimiter:
         if whole == Rate.AUTO:
             whole = Rate(state.rate)
         try:
-            equal = whole.share(state.sharers, state.sharers - 1)
+            equal = whole.share(state.process_count, state.process_count - 1)
         except ValueError:  # more processes than attempts in a window
-            equal = Rate(1, whole.seconds * state.sharers / whole.attempts)
+            equal = Rate(1, whole.seconds * state.process_count / whole.attempts)
         return min(equal, self._settings.share, key=lambda rate: rate.per_second)
 
     async def _reconnect(self) -> None:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from telemetron_batch.rate_limit.script_backend import LimitBackendError, compute_update
+from telemetron_batch.rate_limit.script_backend import LimitBackendError, learn_from_incident
 
 _MAX_ANSWER_LENGTH: Final = 4 * 1024 * 1024
-"""Characters. The longest valid answer, the facts of an incident, is far shorter."""
+"""Characters. The longest valid answer, an incident, is far shorter."""
 _Number = Annotated[float, Meta(gt=0.0, le=1e9)]
 _Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 
@@ -30,43 +30,43 @@ class Acknowledgement(msgspec.Struct, kw_only=True, frozen=True):
     """Whether the request came too late."""
 
 
-class Answer(Acknowledgement, kw_only=True, frozen=True):
+class StoreAnswer(Acknowledgement, kw_only=True, frozen=True):
     """The answer to one exchange. Times other than `now` are seconds from `now`."""
 
     rate: _Number
-    sharers: Annotated[float, Meta(ge=1.0, le=1e6)]
-    found: _Number | None = None
+    process_count: Annotated[float, Meta(ge=1.0, le=1e6)] = msgspec.field(name="sharers")
+    learned_rate: _Number | None = msgspec.field(default=None, name="found")
     attempts: _Number | None = None
     seconds: _Number = 1.0
-    held: _Seconds | None = None
+    pause_left: _Seconds | None = msgspec.field(default=None, name="held")
     permit: GrantedPermit | None = None
     wait: _Seconds | None = None
-    facts: dict[str, Any] | None = None
+    incident: dict[str, Any] | None = msgspec.field(default=None, name="facts")
 
 
 _ACKNOWLEDGEMENT_DECODER: Final = msgspec.json.Decoder(Acknowledgement)
-_ANSWER_DECODER: Final = msgspec.json.Decoder(Answer)
+_STORE_ANSWER_DECODER: Final = msgspec.json.Decoder(StoreAnswer)
 
 
-def read_answer(text: str) -> Answer | Acknowledgement:
+def read_answer(text: str) -> StoreAnswer | Acknowledgement:
     """Return the decoded answer. Raises LimitBackendError if it is invalid."""
     try:
         if len(text) > _MAX_ANSWER_LENGTH:
             raise ValueError("too long")
         acknowledgement = _ACKNOWLEDGEMENT_DECODER.decode(text)
-        return acknowledgement if acknowledgement.stale else _ANSWER_DECODER.decode(text)
+        return acknowledgement if acknowledgement.stale else _STORE_ANSWER_DECODER.decode(text)
     except (ValueError, RecursionError) as exc:
         raise _unreadable() from exc
 
 
-def required_wait(answer: Answer) -> float:
+def required_wait(answer: StoreAnswer) -> float:
     """Return the seconds to wait, which the answer must contain. Raises LimitBackendError if it does not."""
     if answer.wait is None:
         raise _unreadable()
     return answer.wait
 
 
-def permit_or_wait(answer: Answer) -> GrantedPermit | float:
+def permit_or_wait(answer: StoreAnswer) -> GrantedPermit | float:
     """Return the permit, or the seconds (more than 0) after which to ask again. Raises LimitBackendError."""
     result = answer.permit or required_wait(answer)
     if result == 0:
@@ -74,10 +74,10 @@ def permit_or_wait(answer: Answer) -> GrantedPermit | float:
     return result
 
 
-def learned_from_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the state learned from an incident's facts. Raises LimitBackendError if they are invalid."""
+def learned_from_incident(incident: dict[str, Any]) -> dict[str, Any]:
+    """Return the state learned from an incident. Raises LimitBackendError if it is invalid."""
     try:
-        return compute_update(facts)
+        return learn_from_incident(incident)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
         raise _unreadable() from exc
 

@@ -94,13 +94,13 @@ local function add_refusal(wait)
   s.closed = math.max(s.closed, now, now + N.UPPER_BOUND_WEIGHT * needed)
 end
 
--- Holds (Pacer._pause, ._hold, ._hold_wait)
+-- Pauses (Pacer._pause_seconds, ._extend_pause, ._pause_wait)
 
 local function pause(wait, jitter)
   local first = math.max(N.MIN_FIRST_PAUSE_S, math.min(N.MAX_FIRST_PAUSE_S, s.memory * N.FIRST_PAUSE_PER_MEMORY))
   local full = math.min(N.MAX_PAUSE_S, first * 2 ^ math.min(s.streak, N.MAX_PAUSE_DOUBLINGS))
-  local own = (N.MIN_JITTERED_PART + jitter * (1 - N.MIN_JITTERED_PART)) * full
-  return wait and math.max(own, wait + jitter * math.min(N.MAX_EXTRA_WAIT_S, wait * N.EXTRA_WAIT_PART)) or own
+  local own = (N.MIN_PAUSE_FRACTION + jitter * (1 - N.MIN_PAUSE_FRACTION)) * full
+  return wait and math.max(own, wait + jitter * math.min(N.MAX_EXTRA_WAIT_S, wait * N.MAX_EXTRA_WAIT_FRACTION)) or own
 end
 
 local function hold(until_)

@@ -37,7 +37,7 @@ class AnswerTable:
 
     counts: Mapping[str, npt.NDArray[np.int32]]
     """By column name; -1 means unknown."""
-    flags: Mapping[str, npt.NDArray[np.int8]]
+    tristates: Mapping[str, npt.NDArray[np.int8]]
     """By column name; 0 unknown, 1 no, 2 yes."""
     formatted: Mapping[str, pa.Array]
     """Texts and times as texts, by column name."""
@@ -47,7 +47,7 @@ class AnswerTable:
         index = pa.array(entry)
         return {
             **{name: format_counts(counts[entry]) for name, counts in self.counts.items()},
-            **{name: format_bools(flags[entry]) for name, flags in self.flags.items()},
+            **{name: format_bools(tristates[entry]) for name, tristates in self.tristates.items()},
             **{name: pc.cast(texts.take(index), pa.string()) for name, texts in self.formatted.items()},
         }
 
@@ -76,7 +76,7 @@ class AnswerTableBuilder:
         table = pa.concat_tables(self._tables).combine_chunks().to_batches()[0]
         return AnswerTable(
             counts={name: pc.fill_null(table[name], -1).to_numpy() for name in _names(FieldKind.COUNT)},
-            flags={name: _flags(table[name]) for name in _names(FieldKind.FLAG)},
+            tristates={name: _flags(table[name]) for name in _names(FieldKind.FLAG)},
             formatted={name: pc.fill_null(table[name], "") for name in _names(FieldKind.TEXT)}
             | {name: format_timestamps(table[name]) for name in _names(FieldKind.TIME)},
         )
@@ -89,8 +89,8 @@ def _names(kind: FieldKind) -> list[str]:
 def _flags(column: pa.Array) -> npt.NDArray[np.int8]:
     """Return booleans as 0 unknown, 1 no, 2 yes."""
     numbers = pc.add(pc.cast(column, pa.int8()), pa.scalar(1, pa.int8()))
-    flags: npt.NDArray[np.int8] = pc.fill_null(numbers, 0).to_numpy()
-    return flags
+    tristates: npt.NDArray[np.int8] = pc.fill_null(numbers, 0).to_numpy()
+    return tristates
 
 
 class SparseTextColumn:

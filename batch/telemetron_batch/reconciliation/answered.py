@@ -14,26 +14,29 @@ from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.storage.concurrency import prefetch
 
-_UNSURE: Final = (Outcome.NOT_SENT, Outcome.HELD)
+_UNPROVEN_OUTCOMES: Final = (Outcome.NOT_SENT, Outcome.HELD)
 """Outcomes that mean "never sent"; a journal that has lost records cannot prove them."""
 
 
-def ledger_from_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+def reconcile_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """Return one outcome for every row, from the answers alone. Raises UnbalancedError."""
-    origins = [ConfirmedBy(*one).words for one in journal.meta(Fact.ORIGINS, [])]
+    origins = [ConfirmedBy(*one).words for one in journal.fact(Fact.ORIGINS, [])]
     ledger = Ledger(plan, [file.name for file in journal.input_files], origins)
     with closing(prefetch(journal.answers())) as answer_batches:
         for calls, answers in answer_batches:
             ledger.add_answers(calls, answers)
-    ledger.expect_known(customer for customer, known_before in journal.customers_known_before() if known_before)
+    ledger.add_known_customers(customer for customer, known_before in journal.customers_known_before() if known_before)
     stop_reason = (stop or Stop(StopReason.PROCESS_ENDED)).sentence
-    unsure: Sequence[Outcome] = ()
+    unproven_outcomes: Sequence[Outcome] = ()
     if journal.loss:
         # Held rows are released again only in shards.
-        stop_reason, unsure = journal.loss, _UNSURE if journal.is_in_shards else _UNSURE[:1]
+        stop_reason, unproven_outcomes = (
+            journal.loss,
+            _UNPROVEN_OUTCOMES if journal.is_in_shards else _UNPROVEN_OUTCOMES[:1],
+        )
     return ledger.close(
         stop_reason,
-        doubtful=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
+        unclear_attempts=((attempt.call, attempt.positions) for attempt in journal.unclear_attempts()),
         refused=((attempt.call, attempt.positions) for attempt in journal.refused_attempts()),
-        unsure=unsure,
+        unproven_outcomes=unproven_outcomes,
     )

@@ -18,13 +18,13 @@ class Detail(NamedTuple):
     text: str = ""
     """Completes the reason's sentence."""
     open_question: int = OpenQuestion.NOTHING
-    also: str = ""
+    verification_text: str = ""
     """What the verification found, in words."""
 
     @property
     def words(self) -> str:
         """The whole detail as text."""
-        parts = sentence(self.reason, self.text), self.also, open_question_text(self.open_question)
+        parts = sentence(self.reason, self.text), self.verification_text, open_question_text(self.open_question)
         return "; ".join(filter(None, parts))
 
 
@@ -46,10 +46,12 @@ class Details:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def and_also(self, code: int, words: str, open_question: OpenQuestion | None) -> Detail:
+    def with_verification(self, code: int, words: str, open_question: OpenQuestion | None) -> Detail:
         """Return a detail with the result of the verification; `open_question` replaces its own unless None."""
         one = self.entries[code]
-        return one._replace(also=words, open_question=one.open_question if open_question is None else open_question)
+        return one._replace(
+            verification_text=words, open_question=one.open_question if open_question is None else open_question
+        )
 
     def extended(self, added: Iterable[Detail]) -> "Details":
         """Return these details followed by others."""

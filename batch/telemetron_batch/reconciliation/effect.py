@@ -27,16 +27,16 @@ def has_only_ineffective_unassigns(reconciliation: Reconciliation) -> bool:
     ineffective = reconciliation.without_effect()
     if np.count_nonzero(ineffective) < _MIN_INEFFECTIVE:
         return False
-    doubtful = reconciliation.unclear()
+    is_unclear = reconciliation.unclear()
     for rows in row_ranges(len(reconciliation.outcome)):
         outcome = reconciliation.outcome[rows]
-        may_have_taken = np.isin(outcome, _PERHAPS_TAKEN) | doubtful[rows]
+        may_have_taken = np.isin(outcome, _PERHAPS_TAKEN) | is_unclear[rows]
         if (may_have_taken & (reconciliation.plan.rows.action[rows] == Action.UNASSIGN.code)).any():
             return False
     return True
 
 
-def question_unassigns(reconciliation: Reconciliation) -> Reconciliation:
+def flag_ineffective_unassigns(reconciliation: Reconciliation) -> Reconciliation:
     """Return the reconciliation with every unassign without effect marked as wanting attention."""
     rows = np.flatnonzero(reconciliation.without_effect())
     codes, index = np.unique(reconciliation.detail[rows], return_inverse=True)
@@ -51,7 +51,7 @@ def _questioned(detail: Detail) -> Detail:
 
 
 @dataclass(frozen=True, slots=True)
-class Holders:
+class CustomerCounts:
     """Numbers of customers by what they have left after their last unassign call, as the API answered."""
 
     without_devices: int
@@ -60,7 +60,7 @@ class Holders:
     """Customers who still have devices although all their rows are unassigns."""
 
 
-def count_holders(reconciliation: Reconciliation) -> Holders:
+def count_holders(reconciliation: Reconciliation) -> CustomerCounts:
     """Count the customers whose last unassign call reports how many devices remain.
 
     Customers with an unconfirmed unassign are not counted.
@@ -69,7 +69,7 @@ def count_holders(reconciliation: Reconciliation) -> Holders:
     last, given, unknown, has_assign = (np.zeros(size, kind) for kind in (np.int64, np.int64, bool, bool))
     remaining = reconciliation.answers.counts["devicesRemaining"]
     for rows, calls in reconciliation.plan.calls_by_row():
-        customer = reconciliation.plan.customer_ids_of_calls(calls)
+        customer = reconciliation.plan.customer_numbers_of_calls(calls)
         answer, outcome = reconciliation.answer[rows], reconciliation.outcome[rows]
         takes = reconciliation.plan.rows.action[rows] == Action.UNASSIGN.code
         gives = ~takes & np.isin(outcome, _PERHAPS_GIVEN)
@@ -80,7 +80,7 @@ def count_holders(reconciliation: Reconciliation) -> Holders:
         has_assign[customer[~takes]] = True
     known = (last > 0) & ~unknown
     left = remaining[last]
-    return Holders(
+    return CustomerCounts(
         without_devices=int((known & (left == 0) & (given < last)).sum()),
         still_holding=int((known & (left > 0) & ~has_assign).sum()),
     )

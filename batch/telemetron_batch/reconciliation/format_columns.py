@@ -26,9 +26,9 @@ def format_counts(counts: Numbers) -> pa.Array:
     return _SMALL.take(pa.array(counts + 1))
 
 
-def format_bools(flags: npt.NDArray[np.int8]) -> pa.Array:
+def format_bools(tristates: npt.NDArray[np.int8]) -> pa.Array:
     """Return booleans as texts; 0 means unknown, 1 no, 2 yes."""
-    return _FLAGS.take(pa.array(flags))
+    return _FLAGS.take(pa.array(tristates))
 
 
 def format_timestamps(seconds: pa.Array) -> pa.Array:

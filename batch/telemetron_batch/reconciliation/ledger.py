@@ -35,7 +35,7 @@ class Ledger:
     """Collects one outcome for every row of a plan: answers are added, then the ledger is closed."""
 
     def __init__(self, plan: Plan, file_names: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
-        """Start with the rows that are not sent; `origins` names the earlier runs in `plan.unchanged_source`."""
+        """Start with the rows that are not sent; `origins` names the earlier runs in `plan.confirmed_by`."""
         scratch, size = plan.rows.scratch, len(plan.rows)
         self._plan = plan
         self._file_names = tuple(file_names)
@@ -58,11 +58,11 @@ class Ledger:
         self._unanswered_customers: set[int] = set()
         origin_details = np.array([0, *map(self._settled_by, origins)], np.int32)
         for rows in row_ranges(size):
-            unsent = np.where(plan.unchanged_source[rows], Outcome.UNCHANGED.code, _OPEN)
+            unsent = np.where(plan.confirmed_by[rows], Outcome.UNCHANGED.code, _OPEN)
             unsent[plan.original_of(rows.start, rows.stop) >= 0] = Outcome.DUPLICATE.code
             unsent[plan.rows.problem[rows] != 0] = Outcome.INVALID.code
             self._outcome[rows] = unsent
-            self._detail[rows] = origin_details[plan.unchanged_source[rows]]
+            self._detail[rows] = origin_details[plan.confirmed_by[rows]]
         self._settle_held()
 
     def _settle_held(self) -> None:
@@ -73,7 +73,7 @@ class Ledger:
             self._outcome[rows] = Outcome.HELD.code
             self._detail[rows] = self._details.code(Detail(reason))
 
-    def expect_known(self, customers: Iterable[str]) -> None:
+    def add_known_customers(self, customers: Iterable[str]) -> None:
         """Note customers that existed before the run."""
         known = pc.index_in(pa.array([*customers], pa.string()), value_set=self._plan.all_customer_emails())
         self._known_customers.update(known.drop_null().to_pylist())
@@ -83,7 +83,7 @@ class Ledger:
         devices = pc.list_value_length(answers["positions"]).to_numpy()
         np.add.at(self._settled_devices, calls - 1, devices)
         created = pc.fill_null(answers["customerWasCreated"], False).to_numpy()
-        self._created_customers.update(self._plan.customer_ids_of_calls(calls[created]).tolist())
+        self._created_customers.update(self._plan.customer_numbers_of_calls(calls[created]).tolist())
         entry = np.repeat(self._answers.add(answers), devices)
         columns = {name: pc.list_flatten(answers[name]).combine_chunks() for name in _DEVICE_COLUMNS}
         rows = self._plan.rows_at(np.repeat(calls, devices), columns["positions"].to_numpy())
@@ -114,25 +114,27 @@ class Ledger:
         self,
         stop_reason: str,
         *,
-        doubtful: Iterable[tuple[int, Iterable[int] | None]] = (),
+        unclear_attempts: Iterable[tuple[int, Iterable[int] | None]] = (),
         refused: Iterable[tuple[int, Iterable[int] | None]] = (),
-        unsure: Collection[Outcome] = (),
+        unproven_outcomes: Collection[Outcome] = (),
     ) -> Reconciliation:
         """Settle the rows without an answer and check that every row has exactly one outcome.
 
-        `stop_reason` is the sentence that says why the run ended before the rest was sent. `doubtful` lists
+        `stop_reason` is the sentence that says why the run ended before the rest was sent. `unclear_attempts` lists
         the call and positions (None: all) of every attempt that may have acted without an answer, `refused`
-        those of every attempt that was sent and changed nothing. Rows with an outcome in `unsure` may have
+        those of every attempt that was sent and changed nothing. Rows with an outcome in `unproven_outcomes` may have
         been sent without a record and become unconfirmed. Raises UnbalancedError.
         """
-        for call, positions in doubtful:
+        for call, positions in unclear_attempts:
             self._unclear_attempts[self._rows_of(call, positions)] += 1
-            if self._plan.stage_action(call) is Action.ASSIGN:
-                self._unanswered_customers.add(self._plan.customer_id_of_call(call))
+            if self._plan.action_of_call(call) is Action.ASSIGN:
+                self._unanswered_customers.add(self._plan.customer_number_of_call(call))
         for call, positions in refused:
             if self._settled_devices[call - 1] < self._plan.size_of(call):
                 self._refused.update(self._rows_of(call, positions).tolist())
-        missing = sum(self._close_open(window, stop_reason, unsure) for window in row_ranges(len(self._outcome)))
+        missing = sum(
+            self._close_open(window, stop_reason, unproven_outcomes) for window in row_ranges(len(self._outcome))
+        )
         if missing or self._settled_twice:
             raise UnbalancedError(
                 f"the books do not balance: {missing} rows without outcome, {self._settled_twice} settled twice",
@@ -144,11 +146,11 @@ class Ledger:
         rows = self._plan.rows_of(call)
         return rows if positions is None else rows[list(positions)]
 
-    def _close_open(self, window: slice, stop_reason: str, unsure: Collection[Outcome]) -> int:
+    def _close_open(self, window: slice, stop_reason: str, unproven_outcomes: Collection[Outcome]) -> int:
         """Settle the rows without an answer; return how many still have no outcome."""
         outcome, unclear_attempts = self._outcome[window], self._unclear_attempts[window]
         is_open = outcome == _OPEN
-        if Outcome.HELD in unsure:
+        if Outcome.HELD in unproven_outcomes:
             by_plan = self._plan.held.rows
             is_open |= outcome == Outcome.HELD.code
             is_open[by_plan[(by_plan >= window.start) & (by_plan < window.stop)] - window.start] = False
@@ -158,7 +160,7 @@ class Ledger:
                 self._answer[window][rows] = self._answers.add_unsettled(unclear, unclear=unclear)
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.STOPPED_AFTER_SENDING))
-            elif Outcome.NOT_SENT in unsure:
+            elif Outcome.NOT_SENT in unproven_outcomes:
                 outcome[rows] = Outcome.UNCONFIRMED.code
                 self._detail[window][rows] = self._details.code(Detail(Reason.RECORDS_LOST, stop_reason))
             else:

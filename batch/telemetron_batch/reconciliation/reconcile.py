@@ -31,8 +31,8 @@ ANSWER_COLUMNS: Final = tuple(
 """Columns of a row's answer; `customerId` and `customerWasCreated` stand before, beside those of the device."""
 WAS_CREATED: Final = 2
 """In `Reconciliation.created`."""
-YES: Final = 1
-NO: Final = 0
+CONFIRMED: Final = 1
+CONTRADICTED: Final = 0
 _VERIFIED: Final = pa.array(["no", "yes", ""])
 _NAMES: Final = pa.array([str(outcome) for outcome in OUTCOMES])
 _ATTENTION: Final = np.array(
@@ -51,7 +51,7 @@ class Reconciliation:
     detail            int32  position in `details`
     unclear_attempts  int32  attempts that may have acted although no answer was read
     created           int8   whether the device was created: 0 unknown, 1 no, 2 yes
-    verified          int8   whether the API agrees with the outcome: `NO`, `YES`, -1 unknown; None: not verified
+    verified          int8   `CONTRADICTED` or `CONFIRMED` by the API, -1 unknown; None: not verified
     """
 
     plan: Plan
@@ -80,7 +80,7 @@ class Reconciliation:
 
     def contradicted(self) -> npt.NDArray[np.bool_]:
         """Return for each row whether the verification contradicts its outcome."""
-        return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == NO
+        return np.zeros(len(self.outcome), dtype=bool) if self.verified is None else self.verified == CONTRADICTED
 
     def counts(self) -> dict[Outcome, int]:
         """Return the number of rows with each outcome, zeros included."""
@@ -114,7 +114,7 @@ class Reconciliation:
         wanting = self.attention()
         return self._counted(lambda rows: wanting[rows])
 
-    def overtaken(self) -> npt.NDArray[np.bool_]:
+    def superseded_attention(self) -> npt.NDArray[np.bool_]:
         """Return for each row whether it wants attention although a later row of its pair does not.
 
         Sending such a row after all would undo the later one.

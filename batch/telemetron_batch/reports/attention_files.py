@@ -22,7 +22,7 @@ from telemetron_batch.storage.trusted_folders import open_file
 
 def versions(folder: Path, name: str, journal: Journal) -> list[str]:
     """Return the names of the edited versions of an attention file, followed by the name to write next."""
-    written = journal.meta(Fact.WRITTEN) or {}
+    written = journal.fact(Fact.ATTENTION_HASHES) or {}
     found = []
     for one in _candidate_names(name):
         found.append(one)
@@ -44,7 +44,7 @@ def write(folder: Path, name: str, journal: Journal, content: Callable[[BinaryIO
         file.seek(0)
         digest = hashlib.file_digest(cast(BufferedRandom, file), "sha256").hexdigest()
         before = _hash_of(folder / target)
-        written = journal.meta(Fact.WRITTEN) or {}
+        written = journal.fact(Fact.ATTENTION_HASHES) or {}
         journal.set_facts(written={**written, target: [digest, *filter(None, (before,))]})
     later = dropwhile(lambda one: one != target, _candidate_names(name))
     for one in takewhile(written.__contains__, islice(later, 1, None)):

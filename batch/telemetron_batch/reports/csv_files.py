@@ -19,8 +19,8 @@ from pyarrow import csv
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
 from telemetron_batch.domain.model import InputFile, Problem
-from telemetron_batch.input.normalize import FORMULA_BYTES, escaped, guarded, of_text
-from telemetron_batch.input.own_reports import OF_ATTENTION, is_attention
+from telemetron_batch.input.normalize import FORMULA_BYTES, apply_to_text, guard_apostrophes, guarded
+from telemetron_batch.input.own_reports import ATTENTION_HEADERS, is_attention
 from telemetron_batch.reconciliation.format_columns import format_ints
 from telemetron_batch.reconciliation.reconcile import ANSWER_COLUMNS, Reconciliation
 from telemetron_batch.rows.rows import RowBlock
@@ -47,7 +47,7 @@ _SAFE_COLUMNS: Final = frozenset(
     | {field.name for field in ANSWER_FIELDS if field.kind is not FieldKind.TEXT}
 )
 """Our columns that cannot contain a formula; every other column is guarded."""
-_OVERTAKEN: Final = (
+_SUPERSEDED: Final = (
     "overtaken: a later row with this customer and device is where it should be, so the action is left blank"
 )
 _ACTION_WORDS: Final = pa.array([*map(str, ACTIONS)])
@@ -103,14 +103,17 @@ def write_attention(file: BinaryIO, report: ReportInput, blocks: Iterable[RowBlo
     delimiter = next((one.delimiter for one in report.files if one.delimiter), ",")
     file.write(codecs.BOM_UTF8)
     return _write(
-        file, [*names, *OF_ATTENTION], tables, _Style(escaped if report.raw else guarded, delimiter=delimiter)
+        file,
+        [*names, *ATTENTION_HEADERS],
+        tables,
+        _Style(guard_apostrophes if report.raw else guarded, delimiter=delimiter),
     )
 
 
 def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str], Iterator[list[pa.Array]]]:
     """Return the rows that want attention for any file format: names of the input's own columns, and columns of texts.
 
-    The columns are the input's own, then those of `OF_ATTENTION`, block by block. If the input is itself an
+    The columns are the input's own, then those of `ATTENTION_HEADERS`, block by block. If the input is itself an
     attention file, its columns of these names are replaced; its `sourceLine` is kept, because it is the line
     in the original list.
     """
@@ -160,14 +163,14 @@ def _result_columns(report: ReportInput) -> tuple[str, ...]:
 def _attention_tables(
     report: ReportInput, blocks: Iterable[RowBlock], own: Sequence[Header]
 ) -> Iterator[list[pa.Array]]:
-    wanted, overtaken = report.reconciliation.attention(), report.reconciliation.overtaken()
+    wanted, superseded = report.reconciliation.attention(), report.reconciliation.superseded_attention()
     first = 0
     for block in blocks:
         rows = slice(first, first + block.keys.num_rows)
         if wanted[rows].any():
-            late = pa.array(overtaken[rows])
+            late = pa.array(superseded[rows])
             detail = report.reconciliation.details_of(block, first)
-            detail = pc.if_else(late, pc.binary_join_element_wise(detail, _OVERTAKEN, "; "), detail)
+            detail = pc.if_else(late, pc.binary_join_element_wise(detail, _SUPERSEDED, "; "), detail)
             line = source_lines(report.files, block)
             columns = [
                 *_editable_cells(report, block, own, late),
@@ -182,34 +185,36 @@ def _attention_tables(
 def source_lines(files: Sequence[InputFile], block: RowBlock) -> pa.Array:
     """Return the line of each row in the original list, with the name of its file if there are several."""
     file = files[block.file]
-    if OF_ATTENTION[-1] in file.header and is_attention(file.header):
-        return block.cells[str(file.header.index(OF_ATTENTION[-1]))]
+    if ATTENTION_HEADERS[-1] in file.header and is_attention(file.header):
+        return block.cells[str(file.header.index(ATTENTION_HEADERS[-1]))]
     lines = _lines(block.keys)
     return pc.binary_join_element_wise(file.name, lines, ":") if len(files) > 1 else lines
 
 
 def _replaced_headers(files: Sequence[InputFile]) -> set[Header]:
-    """Return the columns of the input that those of `OF_ATTENTION` replace."""
+    """Return the columns of the input that those of `ATTENTION_HEADERS` replace."""
     several = len(files) > 1
     return {
         header
         for file in files
         if not several or is_attention(file.header)
         for header, text in zip(_headers_of(file, several=several), file.header, strict=True)
-        if text in OF_ATTENTION
+        if text in ATTENTION_HEADERS
     }
 
 
-def _editable_cells(report: ReportInput, block: RowBlock, own: Sequence[Header], overtaken: pa.Array) -> list[pa.Array]:
+def _editable_cells(
+    report: ReportInput, block: RowBlock, own: Sequence[Header], superseded: pa.Array
+) -> list[pa.Array]:
     """Return the cells as written, without the keys of misaligned rows and the actions of overtaken rows.
 
     A row with the wrong number of cells could be mistaken for a good one, with another column's text as its
     device; `detail` keeps the original text. An overtaken row, fed back unchanged, would undo the later row;
     so a person must fill in its action.
     """
-    shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))
+    shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
-    blank[action_header(report.files), 0] = pc.or_(shifted, overtaken)
+    blank[action_header(report.files), 0] = pc.or_(shifted, superseded)
     columns = _cells(report, block, own)
     return [
         pc.if_else(blank[header], "", column) if header in blank else column
@@ -300,7 +305,7 @@ class _Style:
 def _write(file: BinaryIO, names: Sequence[str], tables: Iterable[list[pa.Array]], style: _Style) -> int:
     """Write the header and the tables' rows; return the number of rows."""
     guard = style.guard
-    schema = pa.schema([(name if guard is None else of_text(guard, name), pa.string()) for name in names])
+    schema = pa.schema([(name if guard is None else apply_to_text(guard, name), pa.string()) for name in names])
     rows = 0
     with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(delimiter=style.delimiter)) as writer:
         for columns in tables:

@@ -98,9 +98,9 @@ class Transfer:
     device: str
     taken_from: str
     given_to: str
-    taken: str
-    given: str
-    """`taken` and `given` are the outcomes of the two rows."""
+    unassign_outcome: str
+    assign_outcome: str
+    """`unassign_outcome` and `assign_outcome` are the outcomes of the two rows."""
     state: str
 
 
@@ -269,7 +269,7 @@ def created_customers(reconciliation: Reconciliation, blocks: Iterable[RowBlock]
     """Return the first customers that this run created, in input order."""
     if not reconciliation.customers_created:
         return []
-    created = reconciliation.answers.flags["customerWasCreated"] == WAS_CREATED
+    created = reconciliation.answers.tristates["customerWasCreated"] == WAS_CREATED
     found: dict[str, None] = {}
     end = 0
     for block in blocks:
@@ -297,8 +297,8 @@ def find_transfers(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -
             device=keys_of[to][1],
             taken_from=keys_of[of][0],
             given_to=keys_of[to][0],
-            taken=OUTCOMES[reconciliation.outcome[of]],
-            given=OUTCOMES[reconciliation.outcome[to]],
+            unassign_outcome=OUTCOMES[reconciliation.outcome[of]],
+            assign_outcome=OUTCOMES[reconciliation.outcome[to]],
             state=_TRANSFER_STATES[state[at]],
         )
         for at, of, to in zip(shown, taken[shown].tolist(), given[shown].tolist(), strict=True)

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
-from telemetron_batch.domain.outcomes import OUTCOME_FACTS, OutcomeFacts
+from telemetron_batch.domain.outcomes import OUTCOME_PROPERTIES, OutcomeProperties
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ResumeHint
 from telemetron_batch.planning.plan_summary import PlanSummary
@@ -72,7 +72,7 @@ class Page:
     """None if no attempt was made."""
     attention_file: str = "attention.csv"
     """The name of the current attention file."""
-    feed_back_command: str = ""
+    rerun_attention_command: str = ""
     """The command that runs the attention file."""
     undo_command: str = ""
     """The command that takes back the changes of the run."""
@@ -104,11 +104,11 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
     view: dict[str, Any] = {
         "run": page.fields,
         "continue_advice": page.continue_advice,
-        "feed_back": page.feed_back_command,
+        "feed_back": page.rerun_attention_command,
         "undo_command": page.undo_command,
         "attention_file": page.attention_file,
-        "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_FACTS.items()},
-        "advice": {str(outcome): _advice(facts, page.continue_advice) for outcome, facts in OUTCOME_FACTS.items()},
+        "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_PROPERTIES.items()},
+        "advice": {str(outcome): _advice(facts, page.continue_advice) for outcome, facts in OUTCOME_PROPERTIES.items()},
         "verdict": verdict_sentence(page.fields),
         "without_effect": find_without_effect(page.reconciliation, blocks),
         "plan": page.plan,
@@ -163,7 +163,7 @@ def slices(timeline: Timeline) -> list[Slice]:
     return found
 
 
-def _advice(facts: OutcomeFacts, continue_advice: str) -> Markup:
+def _advice(facts: OutcomeProperties, continue_advice: str) -> Markup:
     """Return the advice for rows with an outcome."""
     return _untruncated(facts.advice.format(again=f"{continue_advice[:1].upper()}{continue_advice[1:]}"))
 

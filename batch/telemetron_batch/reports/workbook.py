@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import ACTIONS, Action
-from telemetron_batch.domain.outcomes import OUTCOME_FACTS
+from telemetron_batch.domain.outcomes import OUTCOME_PROPERTIES
 from telemetron_batch.domain.printable import encodable
-from telemetron_batch.input.normalize import escaped, of_text
-from telemetron_batch.input.own_reports import OF_ATTENTION
+from telemetron_batch.input.normalize import apply_to_text, guard_apostrophes
+from telemetron_batch.input.own_reports import ATTENTION_HEADERS
 from telemetron_batch.reports.csv_files import ReportInput, action_header, attention, reconciliation_columns
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.rows.rows import RowBlock
@@ -71,9 +71,9 @@ _STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "doubt": {"font_color": "#6B3A00", "bg_color": "#FFEBC8"},
     "wrong": {"font_color": "#8A1013", "bg_color": "#FBDEDD", "bold": True},
 }
-_TONES: Final[Mapping[str, str]] = {outcome: facts.tone for outcome, facts in OUTCOME_FACTS.items()}
+_TONES: Final[Mapping[str, str]] = {outcome: facts.tone for outcome, facts in OUTCOME_PROPERTIES.items()}
 _ASSIGN_TONES: Final[Mapping[str, str]] = {
-    outcome: facts.tone_of_assign or facts.tone for outcome, facts in OUTCOME_FACTS.items()
+    outcome: facts.tone_of_assign or facts.tone for outcome, facts in OUTCOME_PROPERTIES.items()
 }
 
 
@@ -158,10 +158,13 @@ def write_attention_xlsx(
     guard; but because reading the file removes a guard, a cell that already looks guarded gets one more.
     """
     own, tables = attention(report, blocks)
-    names, ours = [*OF_ATTENTION, *(of_text(escaped, name) for name in own)], len(OF_ATTENTION)
+    names, ours = (
+        [*ATTENTION_HEADERS, *(apply_to_text(guard_apostrophes, name) for name in own)],
+        len(ATTENTION_HEADERS),
+    )
     with _opened(file, folder) as book:
         sheets = _sheets(book, fields, names, int(report.reconciliation.attention().sum()), "Attention")
-        rows = ([*columns[-ours:], *map(escaped, columns[:-ours])] for columns in tables)
+        rows = ([*columns[-ours:], *map(guard_apostrophes, columns[:-ours])] for columns in tables)
         written = sheets.fill(chain.from_iterable(_rows(_tones_of(columns[0]), columns) for columns in rows))
         action = action_header(report.files)
         if action in own:

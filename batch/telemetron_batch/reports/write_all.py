@@ -21,9 +21,13 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.resume_hint import resume_hint_of
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
-from telemetron_batch.reconciliation.answered import ledger_from_answers
-from telemetron_batch.reconciliation.effect import count_holders, has_only_ineffective_unassigns, question_unassigns
-from telemetron_batch.reconciliation.reconcile import NO, YES, Reconciliation
+from telemetron_batch.reconciliation.answered import reconcile_answers
+from telemetron_batch.reconciliation.effect import (
+    count_holders,
+    flag_ineffective_unassigns,
+    has_only_ineffective_unassigns,
+)
+from telemetron_batch.reconciliation.reconcile import CONFIRMED, CONTRADICTED, Reconciliation
 from telemetron_batch.reports import attention_files
 from telemetron_batch.reports.csv_files import (
     ReportInput,
@@ -37,7 +41,7 @@ from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILE
 from telemetron_batch.reports.unwritten_files import Unwritten
 from telemetron_batch.reports.workbook import fits, write_attention_xlsx, write_xlsx
 from telemetron_batch.storage.clock import iso
-from telemetron_batch.storage.commands import command, feed_command
+from telemetron_batch.storage.commands import command, rerun_command
 from telemetron_batch.verification.apply import VerificationData, apply_verification
 
 _MAX_EVENTS: Final = 200
@@ -58,18 +62,18 @@ def reconcile(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation
     """Return one outcome for every row, from the whole journal. Raises UnbalancedError."""
     reconciliation = _verified_reconciliation(journal, plan, stop)
     return (
-        question_unassigns(reconciliation)
-        if journal.meta(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(reconciliation)
+        flag_ineffective_unassigns(reconciliation)
+        if journal.fact(Fact.UNASSIGNS_QUESTIONED) and has_only_ineffective_unassigns(reconciliation)
         else reconciliation
     )
 
 
 def _verified_reconciliation(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    reconciliation = ledger_from_answers(journal, plan, stop)
+    reconciliation = reconcile_answers(journal, plan, stop)
     # After a loss of records, requests without a record may have followed a customer query.
-    if journal.meta(Fact.VERIFY) is None or journal.records_lost:
+    if journal.fact(Fact.VERIFY) is None or journal.records_lost:
         return reconciliation
-    unrequested = {plan.customer_id_of_call(call) for call in journal.calls_with_unrequested_devices()}
+    unrequested = {plan.customer_number_of_call(call) for call in journal.calls_with_unrequested_devices()}
     return apply_verification(
         reconciliation,
         VerificationData(journal.queries(), journal.all_holdings(), journal.last_attempts(), unrequested),
@@ -140,10 +144,10 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
     return Page(
         fields=fields,
         reconciliation=reconciliation,
-        plan=summarize(reconciliation.plan, journal.input_files, rate, journal.meta(Fact.SINCE)),
+        plan=summarize(reconciliation.plan, journal.input_files, rate, journal.fact(Fact.SINCE)),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
-        feed_back_command=feed_command(
+        rerun_attention_command=rerun_command(
             folder, summary.attention_files[-1], sandbox=fields["sandbox"], base_url=base_url
         ),
         undo_command=command("undo", folder, base_url) if stop is None else "",
@@ -155,18 +159,18 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     span = journal.attempt_span()
     if span is None:
         return None
-    start, end = span[0], max(span[1], journal.meta(Fact.ENDED_AT) or 0.0)
+    start, end = span[0], max(span[1], journal.fact(Fact.ENDED_AT) or 0.0)
     seconds = slice_seconds(end - start, attempts)
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
 
 
 def _verify_fields(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
     """Return the field `verify` of summary.json; nothing if the run was not verified."""
-    facts = journal.meta(Fact.VERIFY)
+    facts = journal.fact(Fact.VERIFY)
     if facts is None or reconciliation.verified is None:
         return {}
     asked, missed = journal.query_counts(facts["round"])
-    yes, no = (int((reconciliation.verified == answer).sum()) for answer in (YES, NO))
+    yes, no = (int((reconciliation.verified == answer).sum()) for answer in (CONFIRMED, CONTRADICTED))
     return {
         "verify": {
             "startedAt": iso(facts["startedAt"]),
@@ -197,7 +201,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
     exit_code = int(_exit_code(options, untolerated, len(plan.rows)))
     attempts, refusals, unclear = journal.attempt_totals()
     fields: dict[str, Any] = {
-        "runId": journal.meta(Fact.RUN_ID),
+        "runId": journal.fact(Fact.RUN_ID),
         "version": __version__,
         "state": "stopped" if options.stop else "finished",
         "exitCode": exit_code,
@@ -206,16 +210,16 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "resumeAt": iso(options.stop.resume_at) or None if options.stop else None,
         "input": _input_fields(files),
         "inputs": [file.as_json() for file in files],
-        "asOf": journal.meta(Fact.AS_OF),
-        "baseUrl": journal.meta(Fact.BASE_URL),
+        "asOf": journal.fact(Fact.AS_OF),
+        "baseUrl": journal.fact(Fact.BASE_URL),
         "baseUrlFlag": journal.base_url_flag,
-        "sandbox": journal.meta(Fact.SANDBOX),
-        "options": journal.meta(Fact.OPTIONS),
-        "airflow": journal.meta(Fact.AIRFLOW) or None,
+        "sandbox": journal.fact(Fact.SANDBOX),
+        "options": journal.fact(Fact.OPTIONS),
+        "airflow": journal.fact(Fact.AIRFLOW) or None,
         "rows": len(plan.rows),
         "hiddenRows": sum(file.hidden_rows for file in files),
         **_outcome_fields(reconciliation),
-        "since": journal.meta(Fact.SINCE),
+        "since": journal.fact(Fact.SINCE),
         "customers": plan.customers,
         "customersCreated": reconciliation.customers_created,
         "customersPerhapsCreated": reconciliation.customers_perhaps_created,
@@ -279,12 +283,12 @@ def _time_fields(journal: Journal, attempts: int) -> dict[str, Any]:
     """Return start, end and duration, the rate between the first and the last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
-    started, ended = journal.meta(Fact.STARTED_AT), journal.meta(Fact.ENDED_AT)
+    started, ended = journal.fact(Fact.STARTED_AT), journal.fact(Fact.ENDED_AT)
     return {
         "startedAt": iso(started),
         "endedAt": iso(ended),
         "seconds": round(ended - started, 3) if started and ended else None,
         "sendingSeconds": round(sending, 3),
         "rateReached": round((attempts - 1) / sending, 3) if sending else None,
-        "rateFound": journal.meta(Fact.RATE_FOUND),
+        "rateFound": journal.fact(Fact.RATE_FOUND),
     }

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Problem
-from telemetron_batch.rows.spellings import Forms, forms_of, readings_of, respelt
+from telemetron_batch.rows.spellings import SpellingForms, find_variants, forms_of, readings_of
 from telemetron_batch.storage.spill import PartitionedTable, RunLengthColumn, Scratch, SpillColumn
 from telemetron_batch.storage.text_hash import Hashes, hash_texts
 
@@ -53,8 +53,8 @@ piece             the number of the row among the rows that --split made from it
 PLAN_COLUMNS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 """The columns of a valid row that planning needs."""
 
-_NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device": np.uint64}
-_SUSPECT: Final = {"row": np.int64, "device": np.uint64, "spelling": np.uint64}
+_NUMBERS: Final = {"action": np.int8, "problem": np.int8, "device_hash": np.uint64}
+_POSSIBLE_UNASSIGN: Final = {"row": np.int64, "device_hash": np.uint64, "spelling": np.uint64}
 _EXAMPLE_LINES: Final = 5
 _READABLE_PROBLEMS: Final = (Problem.FORMULA, Problem.CONTROL, Problem.DAMAGED)
 """Problems of identifiers whose intended value can often still be read."""
@@ -96,12 +96,12 @@ class Rows:
 
     action    int8    `Action.code`, or `UNKNOWN_ACTION`
     problem   int8    `Problem`; 0 for a valid row
-    device    uint64  hash of the device identifier
+    device_hash  uint64  hash of the device identifier
     """
 
     action: npt.NDArray[np.int8]
     problem: npt.NDArray[np.int8]
-    device: Hashes
+    device_hash: Hashes
     invalid: Sequence[InvalidRows]
     """Invalid rows by kind of problem, the most frequent first."""
     scratch: Scratch
@@ -112,9 +112,9 @@ class Rows:
     """The line of the file on which each record begins."""
     starts: npt.NDArray[np.int64]
     """The first row of each file."""
-    suspects: "Suspects"
+    possible_unassigns: "PossibleUnassigns"
     """Identifiers in invalid rows that may be unassigns."""
-    may_be_respelt: bool
+    may_have_variants: bool
     """Whether one identifier may occur in several spellings."""
 
     def __len__(self) -> int:
@@ -131,25 +131,25 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspects:
+class PossibleUnassigns:
     """Identifiers in invalid rows that may be unassigns, in input order; a row may have several.
 
     row       int64   number of the row
-    device    uint64  hash of the identifier
+    device_hash  uint64  hash of the identifier
     spelling  uint64  hash of the normalized spelling, for comparison with other identifiers
     """
 
     row: npt.NDArray[np.int64]
-    device: Hashes
+    device_hash: Hashes
     spelling: Hashes
 
 
 class RowsBuilder:
     """Builds `Rows` from key columns, block by block."""
 
-    def __init__(self, scratch: Scratch | None = None, *, typed: bool = True) -> None:
-        """Without `scratch`, everything stays in memory. With `typed`, the keys include `deviceType`."""
-        self._names = PLAN_COLUMNS if typed else PLAN_COLUMNS[:-1]
+    def __init__(self, scratch: Scratch | None = None, *, with_device_types: bool = True) -> None:
+        """Without `scratch`, everything stays in memory. With `with_device_types`, the keys include `deviceType`."""
+        self._names = PLAN_COLUMNS if with_device_types else PLAN_COLUMNS[:-1]
         self._scratch = scratch = scratch or Scratch()
         self._columns = {name: SpillColumn(scratch, dtype) for name, dtype in _NUMBERS.items()}
         self._lines = RunLengthColumn(scratch)
@@ -158,8 +158,8 @@ class RowsBuilder:
         self._size = 0
         self._counts: Counter[int] = Counter()
         self._examples: dict[int, list[int]] = {}
-        self._suspects = {name: SpillColumn(scratch, dtype) for name, dtype in _SUSPECT.items()}
-        self._forms = Forms()
+        self._possible_unassigns = {name: SpillColumn(scratch, dtype) for name, dtype in _POSSIBLE_UNASSIGN.items()}
+        self._forms = SpellingForms()
 
     def add(self, file: int, keys: pa.RecordBatch) -> None:
         """Append the rows of one block (`keys` as in `RowBlock`). Files must come in order."""
@@ -167,9 +167,9 @@ class RowsBuilder:
         self._starts += [self._size] * (file + 1 - len(self._starts))
         self._lines.add(keys["line"].to_numpy())
         for name, column in self._columns.items():
-            column.add(hash_texts(keys["deviceIdentifier"]) if name == "device" else keys[name].to_numpy())
+            column.add(hash_texts(keys["deviceIdentifier"]) if name == "device_hash" else keys[name].to_numpy())
         rows = pa.array(np.arange(self._size, self._size + count))
-        self._suspect(keys)
+        self._add_possible_unassigns(keys)
         self._size += count
         self._count_invalid(keys)
         columns = pa.record_batch([rows, *(keys[name] for name in self._names)], names=["row", *self._names])
@@ -190,11 +190,13 @@ class RowsBuilder:
             keys=self._keys,
             lines=self._lines,
             starts=np.array(self._starts, np.int64),
-            suspects=Suspects(**{name: column.array() for name, column in self._suspects.items()}),
-            may_be_respelt=self._forms.are_several,
+            possible_unassigns=PossibleUnassigns(
+                **{name: column.array() for name, column in self._possible_unassigns.items()}
+            ),
+            may_have_variants=self._forms.are_several,
         )
 
-    def _suspect(self, keys: pa.RecordBatch) -> None:
+    def _add_possible_unassigns(self, keys: pa.RecordBatch) -> None:
         """Record the forms of a block's identifiers, and the identifiers of invalid rows that may be unassigns."""
         self._forms |= forms_of(keys["deviceIdentifier"])
         problem, action = keys["problem"].to_numpy(), keys["action"].to_numpy()
@@ -207,10 +209,10 @@ class RowsBuilder:
         device = hash_texts(texts)
         spelling = device.copy()
         if forms.any:
-            normalized = respelt(texts)
+            normalized = find_variants(texts)
             spelling[normalized.places] = hash_texts(normalized.spelling)
-        for name, column in {"row": self._size + row, "device": device, "spelling": spelling}.items():
-            self._suspects[name].add(column)
+        for name, column in {"row": self._size + row, "device_hash": device, "spelling": spelling}.items():
+            self._possible_unassigns[name].add(column)
 
     def _count_invalid(self, keys: pa.RecordBatch) -> None:
         """Count the invalid rows by kind, and keep the lines of the first ones."""

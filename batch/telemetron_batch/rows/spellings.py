@@ -1,6 +1,6 @@
 """Several spellings of one identifier: MAC addresses, and texts that differ only in look-alike characters.
 
-`forms_of` is a cheap check whether a file can contain one identifier in several spellings at all. `respelt`
+`forms_of` is a cheap check whether a file can contain one identifier in several spellings at all. `find_variants`
 returns the normalized spellings that are compared. An ASCII identifier that is no MAC address has only one
 spelling.
 """
@@ -33,7 +33,7 @@ _Layout: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Forms:
+class SpellingForms:
     """The forms of identifiers that can have several spellings. May include forms that do not occur.
 
     layouts   lengths and separators of texts that look like MAC addresses
@@ -46,9 +46,9 @@ class Forms:
     is_upper: bool = False
     has_non_ascii: bool = False
 
-    def __or__(self, other: "Forms") -> "Forms":
+    def __or__(self, other: "SpellingForms") -> "SpellingForms":
         """Return the forms of both."""
-        return Forms(
+        return SpellingForms(
             self.layouts | other.layouts,
             self.is_lower | other.is_lower,
             self.is_upper | other.is_upper,
@@ -67,7 +67,7 @@ class Forms:
 
 
 @dataclass(frozen=True, slots=True)
-class Respelt:
+class VariantTexts:
     """The texts of a column that can have several spellings, with their normalized spellings.
 
     places     positions of these texts in the column
@@ -80,10 +80,10 @@ class Respelt:
     is_mac: Flags
 
 
-def forms_of(texts: pa.Array) -> Forms:
+def forms_of(texts: pa.Array) -> SpellingForms:
     """Return the forms of the identifiers in a string column. Cheap."""
     starts, lengths, data = _buffers(texts)
-    forms = Forms(has_non_ascii=bool(data.max(initial=0) >= 0x80))
+    forms = SpellingForms(has_non_ascii=bool(data.max(initial=0) >= 0x80))
     for length in _SEPARATORS:
         cells = _mac_candidates(starts[lengths == length], length, data)
         if len(cells):
@@ -91,7 +91,7 @@ def forms_of(texts: pa.Array) -> Forms:
     return forms
 
 
-def respelt(texts: pa.Array) -> Respelt:
+def find_variants(texts: pa.Array) -> VariantTexts:
     """Return the texts that can have several spellings, with their normalized spellings."""
     plain = pc.string_is_ascii(texts)
     lengths = pc.binary_length(texts)
@@ -105,7 +105,7 @@ def respelt(texts: pa.Array) -> Respelt:
     spelling = pc.replace_with_mask(some, mac, digits)
     chosen = pc.or_(mac, has_non_ascii)
     flags = chosen.to_numpy(zero_copy_only=False)
-    return Respelt(places[flags], spelling.filter(chosen), mac.to_numpy(zero_copy_only=False)[flags])
+    return VariantTexts(places[flags], spelling.filter(chosen), mac.to_numpy(zero_copy_only=False)[flags])
 
 
 def _without_lookalikes(texts: pa.Array) -> pa.Array:
@@ -139,7 +139,7 @@ def _mac_candidates(starts: Ints, length: int, data: Octets) -> Octets:
     return found
 
 
-def _forms_of_cells(cells: Octets, places: tuple[int, ...]) -> Forms:
+def _forms_of_cells(cells: Octets, places: tuple[int, ...]) -> SpellingForms:
     """Return the forms of texts of one length, whose separators are at these positions if they are MAC addresses."""
     separators = [0]
     if places:
@@ -153,7 +153,7 @@ def _forms_of_cells(cells: Octets, places: tuple[int, ...]) -> Forms:
         cells = cells[_HEX[digits].all(axis=1)]
         has_lower, has_upper = _cases(cells)
     layouts = frozenset((cells.shape[1], separator) for separator in separators if len(cells))
-    return Forms(layouts, is_lower=has_lower, is_upper=has_upper)
+    return SpellingForms(layouts, is_lower=has_lower, is_upper=has_upper)
 
 
 def _cases(cells: Octets) -> tuple[bool, bool]:

@@ -34,7 +34,7 @@ def check(
             stop=stop_of(result, sending.base_url),
             seconds={**seconds, **result.seconds},
             proxy=None if proxy is None else f"{proxy.shown} ({proxy.source})",
-            trust=sending.network.trust if sending.base_url.startswith("https:") else None,
+            trust=sending.network.ca_source if sending.base_url.startswith("https:") else None,
         )
 
     return clock.run(ask())

@@ -4,7 +4,8 @@ Only runs in the same reports folder against the same base URL count; the sandbo
 
 The base run is the last finished run (the one that started last) with the same account and the same job: the name
 of the job, else the profile, else the names of the input files without digits (`erp-0521.csv` matches
-`erp-0522.csv`). Only its journal is read: rows that it left out itself name the run that settled them.
+`erp-0522.csv`). Only its journal is read. For each row that the base run left out, its journal names the earlier run
+that settled the row.
 
 A device is uncertain if any other run has sent it since the base run started, whatever the key, profile or end of
 that run. For a run that is active or was killed these are all devices it planned to send. An attempt without an answer
@@ -46,8 +47,9 @@ from telemetron_batch.storage.lock import key_fingerprint, organisation_name
 
 _LATE_EFFECT_S: Final = 900.0
 _NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in PLAN_COLUMNS]))
+_NAME_ORGANISATION: Final = "give --organisation NAME to both runs to keep the history when the key changes"
 _FULL_RUN_TOLERANCE: Final = 23 / 24
-"""Of --full-every: a job that starts some minutes early must not put its weekly full run off for a day."""
+"""A full run is due after this fraction of --full-every; otherwise a start some minutes early would delay it a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,11 @@ class JobIdentity:
 
     reports_dir: Path
     base_url: str
-    client: str | None
+    account_hash: str | None
     """Hash of base URL and organisation or key; None without both, which matches the runs of any account."""
     organisation: str | None
     """The value of `--organisation`."""
-    lineage: tuple[str, ...]
+    job_key: tuple[str, ...]
     """The kind of name, and the name: of the job, of the profile, or of the input files."""
     now: float
     """Seconds since the epoch."""
@@ -68,7 +70,7 @@ class JobIdentity:
     @property
     def words(self) -> str:
         """The job's name in words."""
-        kind, *names = self.lineage
+        kind, *names = self.job_key
         return f"{', '.join(names)} without a profile" if kind == "files" else f"{kind} {names[0]}"
 
 
@@ -76,7 +78,7 @@ class JobIdentity:
 class Delta:
     """Which rows of an input earlier runs have settled, and whether they are left out."""
 
-    settled: Ints
+    confirmed_by: Ints
     """By row: 0, or the number of the origin that settled it, also in a full run."""
     origins: tuple[ConfirmedBy, ...]
     explanation: str
@@ -89,7 +91,7 @@ class Delta:
     @property
     def left_out(self) -> Ints | None:
         """The rows to leave out, as the planner takes them; None in a full run."""
-        return None if self.last_full_run_at is None else self.settled
+        return None if self.last_full_run_at is None else self.confirmed_by
 
     def as_json(self) -> dict[str, Any]:
         """Return it under the names of the JSON documents."""
@@ -100,11 +102,11 @@ def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> J
     """Return the job that a run of these files belongs to."""
     organisation = None if config.sandbox else config.organisation
     return JobIdentity(
-        config.reports_dir, config.api_identity, _client(config), organisation, _lineage(config, files), now
+        config.reports_dir, config.api_identity, _account_hash(config), organisation, _job_key(config, files), now
     )
 
 
-def _client(config: RunConfig) -> str | None:
+def _account_hash(config: RunConfig) -> str | None:
     """Return a hash of the account: of the organisation, else of the key; None without both."""
     if config.sandbox:
         return "sandbox"
@@ -113,7 +115,7 @@ def _client(config: RunConfig) -> str | None:
     return None if config.api_key is None else key_fingerprint(config.api_identity, config.api_key.reveal())
 
 
-def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
+def _job_key(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
     """Return what names the job: its name, else the profile, else the file names without digits."""
     if config.job is not None:
         return "job", config.job
@@ -122,7 +124,7 @@ def _lineage(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
     return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
 
 
-def compare(job: JobIdentity, rows: Rows, full_every: float) -> Delta:
+def find_delta(job: JobIdentity, rows: Rows, full_every: float) -> Delta:
     """Return which rows are settled; leave them out if the last full run started less than `full_every` seconds ago."""
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
     skipped_runs: list[str] = []
@@ -131,37 +133,39 @@ def compare(job: JobIdentity, rows: Rows, full_every: float) -> Delta:
         skipped_runs = [f"{one}, so what it settled or changed since is not known" for one in skipped_runs]
         sent = "; ".join([*skipped_runs, sent])
         if last is None:
-            return Delta(nothing, (), f"{sent}{_why_nobody_answers(job, others)}")
+            return Delta(nothing, (), f"{sent}{_why_no_base_run(job, others)}")
         if last.began_at > job.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
         known = _known(last, others)
     except (JournalError, DiskError, UntrustedRunError) as exc:
         return Delta(nothing, (), f"{sent}{exc.reason}; move its folder away if it is of no use")
-    settled, origins = _compact_sources(find_unchanged(rows, known), known.origins)
+    confirmed_by, origins = _drop_unused_origins(find_unchanged(rows, known), known.origins)
     if job.now - last.last_full_run_at >= full_every * _FULL_RUN_TOLERANCE:
-        return Delta(settled, origins, f"{sent}the last full run began {iso(last.last_full_run_at)}", last.run_id)
+        return Delta(confirmed_by, origins, f"{sent}the last full run began {iso(last.last_full_run_at)}", last.run_id)
     explanation = f"left out is what run {last.run_id}, which ended {iso(last.ended_at)}, knew to be settled"
-    beside = (past.in_use_note for past in others if past.elsewhere is not None)
-    return Delta(settled, origins, "; ".join([explanation, *beside, *skipped_runs]), last.run_id, last.last_full_run_at)
+    beside = (past.in_use_note for past in others if past.remote_holder is not None)
+    return Delta(
+        confirmed_by, origins, "; ".join([explanation, *beside, *skipped_runs]), last.run_id, last.last_full_run_at
+    )
 
 
-def _why_nobody_answers(job: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
+def _why_no_base_run(job: JobIdentity, others: Sequence["_PreviousRun"]) -> str:
     """Return why there is no base run: no run at all, or the last one used another key or account."""
-    same = (past for past in others if past.finished and past.lineage == job.lineage)
+    same = (past for past in others if past.finished and past.job_key == job.job_key)
     last = max(same, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
         return f"there is no finished run of {job.words} yet"
-    of_last = f"that of the last run of {job.words} ({last.run_id})"
+    last_run = f"the last run of {job.words} ({last.run_id})"
     if job.organisation is None and last.organisation is None:
-        return f"the key is another than {of_last}; with --organisation NAME on both, a new key changes nothing"
+        return f"{last_run} used another key; {_NAME_ORGANISATION}"
     ours, theirs = (one or "none" for one in (job.organisation, last.organisation))
-    return f"--organisation is {ours}, and {of_last} is {theirs}"
+    return f"--organisation is {ours}, and that of {last_run} is {theirs}"
 
 
-def _compact_sources(settled: Ints, origins: Sequence[ConfirmedBy]) -> tuple[Ints, tuple[ConfirmedBy, ...]]:
+def _drop_unused_origins(confirmed_by: Ints, origins: Sequence[ConfirmedBy]) -> tuple[Ints, tuple[ConfirmedBy, ...]]:
     """Drop the origins that settle no row, so that they do not accumulate run by run."""
-    numbers = np.unique(settled[settled > 0])
-    renumbered = np.where(settled > 0, np.searchsorted(numbers, settled) + 1, 0)
+    numbers = np.unique(confirmed_by[confirmed_by > 0])
+    renumbered = np.where(confirmed_by > 0, np.searchsorted(numbers, confirmed_by) + 1, 0)
     return renumbered, tuple(origins[number - 1] for number in numbers.tolist())
 
 
@@ -174,16 +178,16 @@ class _PreviousRun:
 
     folder: Path
     base_url: str
-    client: str | None
+    account_hash: str | None
     organisation: str | None
-    lineage: tuple[str, ...]
+    job_key: tuple[str, ...]
     began_at: float
     """When it read the journals of earlier runs; it had sent nothing before."""
     ended_at: float | None
     """When its last process ended; None while one is active, and after a kill."""
     finished: bool
     last_full_run_at: float
-    elsewhere: str | None
+    remote_holder: str | None
     """The process on another host that holds it, or held it when it died; None without one."""
 
     @property
@@ -194,12 +198,15 @@ class _PreviousRun:
     @property
     def in_use_note(self) -> str:
         """A note for the user that another host has this run."""
-        return f"run {self.run_id} is, or was when it died, in use by {self.elsewhere}: what it set out to send is sent"
+        return (
+            f"run {self.run_id} is or was in use by {self.remote_holder}, "
+            f"so this run sends every device that run {self.run_id} planned to send"
+        )
 
     def is_finished_run_of(self, job: JobIdentity) -> bool:
         """Return whether it is a finished run of the same job."""
-        same_key = self.client is not None and job.client in (None, self.client)
-        return self.finished and same_key and self.lineage == job.lineage
+        same_key = self.account_hash is not None and job.account_hash in (None, self.account_hash)
+        return self.finished and same_key and self.job_key == job.job_key
 
     def may_have_acted_since(self, moment: float) -> bool:
         """Return whether a call of it may have been carried out after that moment."""
@@ -213,7 +220,7 @@ class _PreviousRun:
     @property
     def may_be_running(self) -> bool:
         """Whether a process works on it, or may do so."""
-        return self.elsewhere is not None or any(
+        return self.remote_holder is not None or any(
             is_in_use(folder / LOCK_NAME) for folder in (self.folder, *self.shards)
         )
 
@@ -236,7 +243,7 @@ def _runs(job: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun |
     """
     journals = [folder / JOURNAL_NAME for folder in run_folders(job.reports_dir, warn)]
     api = api_identity(job.base_url)
-    there = [past for past in map(_past, journals) if api_identity(past.base_url) == api]
+    there = [past for past in map(_read_previous_run, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.is_finished_run_of(job))
     last = max(answering, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
@@ -244,25 +251,25 @@ def _runs(job: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun |
     return last, [past for past in there if past is not last and past.may_have_acted_since(last.began_at)]
 
 
-def _past(path: Path) -> _PreviousRun:
+def _read_previous_run(path: Path) -> _PreviousRun:
     elsewhere = remote_holder(path.parent / LOCK_NAME)
     # Two hosts that have a journal open do not see one another's locks on it.
     with closing(Journal(path) if elsewhere is None else ImmutableJournal(path)) as journal:
         journal.require_complete()
-        started, ended = journal.meta(Fact.STARTED_AT, 0.0), journal.meta(Fact.ENDED_AT)
-        if elsewhere is not None and journal.meta(Fact.BASE_URL) is None:
-            raise JournalError(f"what {path} began with cannot be read beside {elsewhere}")
+        started, ended = journal.fact(Fact.STARTED_AT, 0.0), journal.fact(Fact.ENDED_AT)
+        if elsewhere is not None and journal.fact(Fact.BASE_URL) is None:
+            raise JournalError(f"cannot read the first facts of {path} while {elsewhere} may have it open")
         return _PreviousRun(
             folder=path.parent,
-            base_url=journal.meta(Fact.BASE_URL, ""),
-            client=journal.meta(Fact.CLIENT),
-            organisation=(journal.meta(Fact.OPTIONS) or {}).get("organisation"),
-            lineage=tuple(journal.meta(Fact.LINEAGE, ())),
-            began_at=min(started, journal.meta(Fact.LOOKED_AT, started)),
+            base_url=journal.fact(Fact.BASE_URL, ""),
+            account_hash=journal.fact(Fact.ACCOUNT_HASH),
+            organisation=(journal.fact(Fact.OPTIONS) or {}).get("organisation"),
+            job_key=tuple(journal.fact(Fact.JOB_KEY, ())),
+            began_at=min(started, journal.fact(Fact.LOOKED_AT, started)),
             ended_at=ended,
-            finished=elsewhere is None and is_finished(journal.meta),
-            last_full_run_at=journal.meta(Fact.FULL_AT) or started,
-            elsewhere=elsewhere,
+            finished=elsewhere is None and is_finished(journal.fact),
+            last_full_run_at=journal.fact(Fact.FULL_AT) or started,
+            remote_holder=elsewhere,
         )
 
 
@@ -272,7 +279,7 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
     with closing(Journal(last.folder / JOURNAL_NAME)) as journal:
         origins = (
             ConfirmedBy(last.run_id, iso(last.ended_at)),
-            *(ConfirmedBy(*one) for one in journal.meta(Fact.ORIGINS, ())),
+            *(ConfirmedBy(*one) for one in journal.fact(Fact.ORIGINS, ())),
         )
         for _, keys, states, carried in recorded_delta_states(journal):
             sure = states >= RowDeltaState.CONFIRMED
@@ -286,10 +293,10 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
 def _possibly_changed_devices(past: _PreviousRun) -> Iterator[pa.Array]:
     """Yield the identifiers of the devices that a run sent, or may have sent by now."""
     path = past.folder / JOURNAL_NAME
-    with closing(Journal(path) if past.elsewhere is None else ImmutableJournal(path)) as journal:
+    with closing(Journal(path) if past.remote_holder is None else ImmutableJournal(path)) as journal:
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
         is_complete = past.finished or not past.shards
-        ended = is_complete and journal.meta(Fact.STANDING) is not None and not past.may_be_running
+        ended = is_complete and journal.fact(Fact.ROW_STATES) is not None and not past.may_be_running
         for _, keys, states, carried in recorded_delta_states(journal):
             if ended:
                 sent = (states != RowDeltaState.NOT_SENT) & (states != RowDeltaState.INHERITED)
@@ -304,7 +311,7 @@ def recorded_delta_states(journal: JournalReader) -> Iterator[tuple[int, pa.Reco
     A block is the number of its file, the keys, the `RowDeltaState` of each row, and the number of the run that
     settled it.
     """
-    states, carried = (_column(journal, name) for name in (Fact.STANDING, Fact.LEFT_OUT))
+    states, carried = (_column(journal, name) for name in (Fact.ROW_STATES, Fact.CONFIRMED_BY))
     first = 0
     for file, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
@@ -314,7 +321,7 @@ def recorded_delta_states(journal: JournalReader) -> Iterator[tuple[int, pa.Reco
 
 def _column(journal: JournalReader, name: str) -> Ints:
     """Return a stored column of row states; zeros where the journal has none."""
-    rows, text = sum(file["rows"] for file in journal.meta(Fact.INPUTS, [])), journal.meta(name)
+    rows, text = sum(file["rows"] for file in journal.fact(Fact.INPUTS, [])), journal.fact(name)
     try:
         column = np.zeros(rows, dtype=np.int64) if text is None else decode_column(text)
     except ValueError:

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.options import OPTIONS_BY_KEY
-from telemetron_batch.config.sources import Recorded
+from telemetron_batch.config.sources import InheritedOptions
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.domain.model import InputFile, Problem
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
-from telemetron_batch.input.own_reports import OF_ATTENTION, find_own_header, find_own_row, is_attention
-from telemetron_batch.input.restored_cells import ListedRows, ReadList
+from telemetron_batch.input.own_reports import ATTENTION_HEADERS, find_own_header, find_own_row, is_attention
+from telemetron_batch.input.restored_cells import OriginalReader, OriginalRows
 from telemetron_batch.input.source_file import FileKind, open_source
 from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.journal.facts import Fact
@@ -31,7 +31,7 @@ from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import ImmutableJournal
 from telemetron_batch.reports.csv_files import source_lines
 
-_MAPPING: Final = (
+_INPUT_OPTION_KEYS: Final = (
     "action",
     "column",
     "action_word",
@@ -49,22 +49,22 @@ _HEAD_BYTES: Final = 1 << 16
 _HEAD_ROWS: Final = 50
 
 
-def configure(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+def attention_config(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
     """Return the configuration of a run of these files. Raises ConfigError that names everything that is wrong.
 
     As `resolve`; attention files in the folders of their runs add the mapping of these.
     """
     recorded = _recorded(files)
     config = resolve(files, flags, environ, recorded)
-    return replace(config, mapping_of=recorded.run) if recorded.options else config
+    return replace(config, options_from_run=recorded.run) if recorded.options else config
 
 
-def _recorded(files: Sequence[str]) -> Recorded:
+def _recorded(files: Sequence[str]) -> InheritedOptions:
     """Return the mapping that these files share; an empty one if any is not in the folder of its run."""
     found = [_mapping_of(Path(strip_file_scheme(file))) for file in files if not is_url(strip_file_scheme(file))]
     known = [one for one in found if one is not None]
     if not known or len(known) < len(files):
-        return Recorded()
+        return InheritedOptions()
     first = known[0]
     for other in known[1:]:
         if other.options != first.options:
@@ -73,50 +73,50 @@ def _recorded(files: Sequence[str]) -> Recorded:
     return first
 
 
-def _mapping_of(path: Path) -> Recorded | None:
+def _mapping_of(path: Path) -> InheritedOptions | None:
     """Return the mapping of the run in whose folder an attention file is; None for any other file."""
     journal = path.parent / JOURNAL_NAME
     if not (journal.exists() and path.is_file()):
         return None
     try:
         with closing(ImmutableJournal(journal)) as opened:
-            options = opened.meta(Fact.OPTIONS) or {}
+            options = opened.fact(Fact.OPTIONS) or {}
     except BatchError:
         return None  # not ours, or damaged: nothing in it is believed
     if not _is_attention_file(path, options.get("delimiter")):
         return None
-    mapping = {key: options[key] for key in _MAPPING if key in options}
+    mapping = {key: options[key] for key in _INPUT_OPTION_KEYS if key in options}
     with suppress(LookupError):
         if codecs.lookup(options["encoding"]).name == _SPREADSHEET_ENCODING:
             mapping["encoding"] = _SPREADSHEET_ENCODING
-    return Recorded(path.absolute().parent.name, mapping)
+    return InheritedOptions(path.absolute().parent.name, mapping)
 
 
-def find_list(file: str) -> ReadList | None:
+def find_original_input(file: str) -> OriginalReader | None:
     """Return what reads the list of the run in whose folder a file is; None where it is in none."""
     path = strip_file_scheme(file)
     journal = Path(path).parent / JOURNAL_NAME
-    return None if file == "-" or is_url(path) or not journal.exists() else partial(_listed_rows, journal)
+    return None if file == "-" or is_url(path) or not journal.exists() else partial(_original_rows, journal)
 
 
-def _listed_rows(path: Path) -> Iterator[ListedRows]:
+def _original_rows(path: Path) -> Iterator[OriginalRows]:
     """Yield the rows of a run's list as its attention file gives them. Raises BatchError."""
     with closing(ImmutableJournal(path)) as journal:
         files = journal.input_files
         places = [{field: file.header.index(text) for field, text in file.columns.items()} for file in files]
         wanted = {number: _wanted(file, places[number]) for number, file in enumerate(files)}
         for block in journal.blocks(cells=wanted):
-            shifted = pc.equal(block.keys["problem"], int(Problem.CELLS))  # these cells are left blank
+            shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))  # these cells are left blank
             cells = {
                 field: pc.if_else(shifted, pa.scalar(None, pa.string()), block.cells[str(at)])
                 for field, at in places[block.file].items()
             }
-            yield ListedRows(source_lines(files, block), cells)
+            yield OriginalRows(source_lines(files, block), cells)
 
 
 def _wanted(file: InputFile, places: Mapping[str, int]) -> list[int]:
     """Return the positions of the key columns of a file, and of that which names the line of an earlier list."""
-    return sorted({*places.values(), *(at for at, text in enumerate(file.header) if text == OF_ATTENTION[-1])})
+    return sorted({*places.values(), *(at for at, text in enumerate(file.header) if text == ATTENTION_HEADERS[-1])})
 
 
 def _is_attention_file(path: Path, delimiter: str | None) -> bool:

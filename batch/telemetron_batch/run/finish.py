@@ -10,7 +10,7 @@ import pyarrow as pa
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.facts_reader import AFTER_LOSS
+from telemetron_batch.journal.facts_reader import LOSS_ADVICE
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.delta import RowDeltaState, encode_column, row_delta_states
 from telemetron_batch.planning.plan import Plan
@@ -29,7 +29,7 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     """Reconcile a run, write its files, conclude its journal, and publish. Return the summary."""
     stop = load_stop_reason(journal)
     reconciliation = reconcile(journal, plan, stop)
-    if has_only_ineffective_unassigns(reconciliation) and journal.meta(Fact.UNASSIGNS_QUESTIONED) is None:
+    if has_only_ineffective_unassigns(reconciliation) and journal.fact(Fact.UNASSIGNS_QUESTIONED) is None:
         journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, reconciliation))
         reconciliation = reconcile(journal, plan, stop)
     summary = write_files(config.folder, journal, reconciliation, report_options(config, stop))
@@ -54,7 +54,7 @@ def _is_unexpected(config: RunConfig, journal: Journal, reconciliation: Reconcil
     of the pairs.
     """
     folder = config.folder
-    if journal.meta(Fact.SINCE) is not None or RecordedRun.of(folder, journal.meta).has_own_reports:
+    if journal.fact(Fact.SINCE) is not None or RecordedRun.of(folder, journal.fact).has_own_reports:
         return False
     without, pairs, end = reconciliation.without_effect(), [_NO_PAIRS], 0
     for _, keys in journal.key_columns():
@@ -86,10 +86,10 @@ def report_options(config: RunConfig, stop: Stop | None) -> ReportOptions:
 def load_stop_reason(journal: Journal) -> Stop | None:
     """Return why the run ended early, as its journal has it."""
     if loss := journal.loss:
-        return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(AFTER_LOSS))
-    if journal.meta(Fact.ENDED_AT) is None:
+        return Stop(StopReason.RECORDS_LOST, loss, advice=Advice(LOSS_ADVICE))
+    if journal.fact(Fact.ENDED_AT) is None:
         return Stop(StopReason.PROCESS_ENDED)
-    return parse_stop(journal.meta(Fact.STOP))
+    return parse_stop(journal.fact(Fact.STOP))
 
 
 def serialize_stop(stop: Stop | None) -> dict[str, Any] | None:

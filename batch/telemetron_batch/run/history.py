@@ -1,7 +1,7 @@
 """Read the journals of the other runs in a reports folder, without changing them.
 
-A journal without a write-ahead log is opened immutable, which needs no lock and leaves no file. So is a journal that
-a process on another host holds, or held when it died; such a run counts as one that has sent something.
+A journal is opened as immutable (no lock, no extra file) if it has no write-ahead log, or if a process on another
+host has or had it open. In the second case the run counts as one that has sent something.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
 from telemetron_batch.planning.delta import RowDeltaState
-from telemetron_batch.planning.run_order import KeyColumns, RunOrder
+from telemetron_batch.planning.run_order import KeyBatches, RunOrder
 from telemetron_batch.run.delta_history import recorded_delta_states
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 
@@ -38,8 +38,8 @@ class RecordedRun:
     folder: Path
     api: str
     """Identity of the API."""
-    client: str | None
-    lineage: tuple[str, ...]
+    account_hash: str | None
+    job_key: tuple[str, ...]
     is_sandbox: bool
     hashes: tuple[str, ...]
     """SHA-256 of its input files."""
@@ -57,8 +57,8 @@ class RecordedRun:
         return cls(
             folder=folder,
             api=api_identity(fact("baseUrl")),
-            client=fact("client"),
-            lineage=tuple(fact("lineage") or ()),
+            account_hash=fact("client"),
+            job_key=tuple(fact("lineage") or ()),
             is_sandbox=bool(fact("sandbox")),
             hashes=tuple(file["sha256"] for file in files),
             has_own_reports=bool(files) and all(is_own_report(file["name"], file["header"]) for file in files),
@@ -68,8 +68,8 @@ class RecordedRun:
 
     def is_same_job(self, other: "RecordedRun") -> bool:
         """Return whether both belong to one job: the same API, account and job name."""
-        same = self.api == other.api and self.client == other.client and self.lineage == other.lineage
-        return same and self.client is not None
+        same = self.api == other.api and self.account_hash == other.account_hash and self.job_key == other.job_key
+        return same and self.account_hash is not None
 
     @property
     def has_order(self) -> bool:
@@ -80,10 +80,10 @@ class RecordedRun:
         """Return whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
         return any(_has_attempts(folder) for folder in (self.folder, *shard_folders(self.folder)))
 
-    def sent_rows(self) -> KeyColumns:
+    def sent_rows(self) -> KeyBatches:
         """Yield the key columns of the rows that it sent, may have sent, or found done."""
         with _reading(self.folder) as journal:
-            has_states = journal.meta(Fact.STANDING) is not None and self._is_at_rest()
+            has_states = journal.fact(Fact.ROW_STATES) is not None and self._is_at_rest()
             for file, keys, states, _ in recorded_delta_states(journal):
                 problem = keys["problem"].to_numpy()
                 yield file, keys.filter(pa.array(states != RowDeltaState.NOT_SENT if has_states else problem == 0))
@@ -91,7 +91,7 @@ class RecordedRun:
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` returns them, that it unassigned and left so. Raises as `has_sent`."""
         with _reading(self.folder) as journal:
-            counts = (journal.meta(Fact.SUMMARY) or {}).get("counts", {})
+            counts = (journal.fact(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
                 return
             rows = [(keys, states) for _, keys, states, _ in recorded_delta_states(journal)]
@@ -149,9 +149,9 @@ def previous_run_of_same_content(files: Sequence[InputFile], base_url: str, runs
 def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
     try:
         with _reading(folder) as journal:
-            if journal.meta(Fact.BASE_URL) is None:
+            if journal.fact(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
-            return RecordedRun.of(folder, journal.meta)
+            return RecordedRun.of(folder, journal.fact)
     except (JournalError, DiskError, UntrustedRunError) as exc:
         warn(f"run {folder.name} is not compared with this one: {exc.reason}")
         return None

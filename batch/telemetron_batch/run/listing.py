@@ -10,7 +10,7 @@ from typing import Any
 from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.facts_reader import AFTER_LOSS, FactsReader, ImmutableFacts
+from telemetron_batch.journal.facts_reader import LOSS_ADVICE, FactsReader, ImmutableFacts
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, shard_command
@@ -61,34 +61,34 @@ def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -
 
 def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunInfo | None:
     try:
-        return _line(folder)
+        return _info(folder)
     except UntrustedRunError as exc:
         warn(f"run {folder.name} is passed over: {exc.reason}")
         return None
 
 
-def _line(folder: Path) -> RunInfo:
+def _info(folder: Path) -> RunInfo:
     if is_held(folder / LOCK_NAME):
-        return _from(folder, _under_way(folder), "running", "wait for it")
+        return _run_info(folder, _under_way(folder), "running", "wait for it")
     elsewhere = remote_holder(folder / LOCK_NAME)
     if elsewhere is not None:
         # Whether that process is alive can be told only after watching its lease.
-        resume = command("resume", folder, _published_flag(folder))
-        return _from(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
+        resume = command("resume", folder, _base_url_flag(folder))
+        return _run_info(folder, _under_way(folder), "running", f"wait for {elsewhere}; if it has died: {resume}")
     try:
         journal = FactsReader(folder / JOURNAL_NAME)
     except (JournalError, DiskError) as exc:
         return RunInfo(folder.name, "", "", 0, "unreadable", None, None, None, str(exc))
     try:
         if journal.loss:
-            return _from(folder, _begun(journal), "incomplete", f"{journal.loss}; {AFTER_LOSS}")
-        fields, in_shards = journal.meta(Fact.SUMMARY) or {}, journal.is_in_shards
+            return _run_info(folder, _begun(journal), "incomplete", f"{journal.loss}; {LOSS_ADVICE}")
+        fields, in_shards = journal.fact(Fact.SUMMARY) or {}, journal.is_in_shards
         resume = command("resume", folder, journal.base_url_flag)
-        if fields and journal.meta(Fact.ENDED_AT) is not None:
+        if fields and journal.fact(Fact.ENDED_AT) is not None:
             again = f"its shards again, then {command('report', folder)}" if in_shards else resume
-            return _ended(folder, fields, again)
+            return _ended_run_info(folder, fields, again)
         begun = _begun(journal)
-        return _in_shards(folder, begun) if in_shards else _from(folder, begun, "interrupted", resume)
+        return _in_shards(folder, begun) if in_shards else _run_info(folder, begun, "interrupted", resume)
     finally:
         journal.close()
 
@@ -97,28 +97,28 @@ def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunInfo:
     """Return a sharded run that was not reported yet."""
     begun = shard_folders(folder)
     if any(is_in_use(shard / LOCK_NAME) for shard in begun):
-        return _from(folder, fields, "running", "wait for its shards")
+        return _run_info(folder, fields, "running", "wait for its shards")
     if not begun:
-        return _from(folder, fields, "planned", shard_command(folder, base_url=fields["flag"]))
-    return _from(folder, fields, "in shards", command("report", folder))
+        return _run_info(folder, fields, "planned", shard_command(folder, base_url=fields["flag"]))
+    return _run_info(folder, fields, "in shards", command("report", folder))
 
 
-def _ended(folder: Path, fields: Mapping[str, Any], again: str) -> RunInfo:
+def _ended_run_info(folder: Path, fields: Mapping[str, Any], again: str) -> RunInfo:
     if fields["state"] == "stopped":
         if fields["stop"].get("code") in (StopReason.NOT_THE_API, StopReason.REDIRECTED):
             again = fields["stop"]["advice"]
-        return _from(folder, fields, "stopped", again)
-    return _from(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
+        return _run_info(folder, fields, "stopped", again)
+    return _run_info(folder, fields, "finished", "look at attention.csv" if fields["attention"] else "nothing")
 
 
-def _published_flag(folder: Path) -> str | None:
+def _base_url_flag(folder: Path) -> str | None:
     """Return the base URL flag of a run whose journal may be open on another host."""
     with suppress(JournalError, DiskError), closing(ImmutableFacts(folder / JOURNAL_NAME)) as journal:
         return journal.base_url_flag
     return None
 
 
-def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunInfo:
+def _run_info(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -> RunInfo:
     input_fields = fields.get("input", {})
     return RunInfo(
         run_id=folder.name,
@@ -135,10 +135,10 @@ def _from(folder: Path, fields: Mapping[str, Any], state: str, next_step: str) -
 
 def _begun(journal: FactsReader) -> dict[str, Any]:
     """Return the first facts of a journal under the names of a summary; `flag` is its base URL flag."""
-    inputs = journal.meta(Fact.INPUTS, [])
+    inputs = journal.fact(Fact.INPUTS, [])
     input_fields = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
-    started, flag = iso(journal.meta(Fact.STARTED_AT)), journal.base_url_flag
-    return {"startedAt": started, "asOf": journal.meta(Fact.AS_OF), "input": input_fields, "flag": flag}
+    started, flag = iso(journal.fact(Fact.STARTED_AT)), journal.base_url_flag
+    return {"startedAt": started, "asOf": journal.fact(Fact.AS_OF), "input": input_fields, "flag": flag}
 
 
 def _under_way(folder: Path) -> dict[str, Any]:

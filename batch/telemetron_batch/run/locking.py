@@ -22,7 +22,7 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.atomic_file import make_private_dir, rename_guard
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.lease import TAKEOVER_AFTER_S, Lease, LeaseAcquirer
-from telemetron_batch.storage.lease_files import LeaseHolder, is_in_use, remote_holder
+from telemetron_batch.storage.lease_files import LeaseOwner, is_in_use, remote_holder
 from telemetron_batch.storage.lock import Lock, LockOwner, key_fingerprint, lock_folders, organisation_name
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import require_files, require_folder
@@ -146,18 +146,20 @@ class LockWaiter:
         take = partial(Lock.acquire, wanted.file, self.owner, wanted.what, shared=wanted.shared)
         return replace(self, until=max(self.until, least)).retry_while_locked(take)
 
-    def await_lease(self, newcomer: LeaseAcquirer) -> Lease:
+    def await_lease(self, acquirer: LeaseAcquirer) -> Lease:
         """Return the lease, once it is known whether its owner on another host is alive. Raises LockedError."""
         is_reported = False
-        while (lease := newcomer.try_acquire()) is None:
+        while (lease := acquirer.try_acquire()) is None:
             if self.observer.interrupt:
-                raise LockedError(f"stopped while waiting for {newcomer.current_holder}", Advice(repeat=True))
+                raise LockedError(f"stopped while waiting for {acquirer.current_holder}", Advice(repeat=True))
             if not is_reported:
+                owner = acquirer.current_holder
                 self.observer.on_message(
-                    "waiting", f"looking for {TAKEOVER_AFTER_S:.0f} s whether {newcomer.current_holder} still lives"
+                    "waiting",
+                    f"watching the lease for {TAKEOVER_AFTER_S:.0f} s to see whether {owner} is still running",
                 )
             is_reported = True
-            self.clock.pause(_POLL_S)
+            self.clock.sleep_blocking(_POLL_S)
         return lease
 
     def retry_while_locked(self, work: Callable[[], T]) -> T:
@@ -168,16 +170,16 @@ class LockWaiter:
             except LockedError:
                 if self.expired:
                     raise
-            self.clock.pause(_POLL_S)
+            self.clock.sleep_blocking(_POLL_S)
 
 
 @contextmanager
-def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterator[list[Lock]]:
+def acquire_locks(wanted: Iterable[LockRequest], waiter: LockWaiter) -> Iterator[list[Lock]]:
     """Take all these locks; an interrupt ends the wait. Raises LockedError."""
     locks: list[Lock] = []
     try:
         for one in wanted:
-            locks.append(waiting.acquire(one))  # noqa: PERF401 - the ones taken are released if the next is refused
+            locks.append(waiter.acquire(one))  # noqa: PERF401 - the ones taken are released if the next is refused
         yield locks
     finally:
         for lock in locks:
@@ -185,7 +187,7 @@ def acquire_locks(wanted: Iterable[LockRequest], waiting: LockWaiter) -> Iterato
 
 
 @contextmanager
-def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
+def acquire_lease(wanted: LockRequest, waiter: LockWaiter) -> Iterator[Lease]:
     """Take the folder of a run or shard for this process, against processes on this host and on others.
 
     Yield the lease. While it is valid, no former owner can write to the journal.
@@ -193,24 +195,24 @@ def acquire_lease(wanted: LockRequest, waiting: LockWaiter) -> Iterator[Lease]:
     path = wanted.file
     with untrusted_path_errors():
         require_files(path.parent, (path.name,))
-    newcomer = LeaseAcquirer(path, LeaseHolder.of(waiting.owner, waiting.task), wanted.what, waiting.clock.uptime)
-    with acquire_locks([wanted], waiting), ExitStack() as held:
-        lease = waiting.retry_while_locked(partial(waiting.await_lease, newcomer))
+    acquirer = LeaseAcquirer(path, LeaseOwner.of(waiter.owner, waiter.task), wanted.what, waiter.clock.uptime)
+    with acquire_locks([wanted], waiter), ExitStack() as held:
+        lease = waiter.retry_while_locked(partial(waiter.await_lease, acquirer))
         held.callback(lease.release)
         held.enter_context(lease.auto_renew())
         held.enter_context(rename_guard(lease.ensure_valid))
-        if not lease.is_copied:
+        if not lease.is_journal_detached:
             if (path.parent / JOURNAL_NAME).exists():
                 replace_with_copy(path.parent / JOURNAL_NAME)
-            lease.mark_copied()
+            lease.mark_journal_detached()
         yield lease
 
 
 @contextmanager
 def acquire_run_and_key(config: RunConfig, folder: Path, clock: Clock, observer: RunObserver) -> Iterator[Lease]:
     """Take this run, and this base URL and key, for this process."""
-    waiting = LockWaiter.of(config, clock, observer)
-    with acquire_lease(lock_of_run(folder), waiting) as lease, acquire_locks(locks_of_key(config), waiting):
+    waiter = LockWaiter.of(config, clock, observer)
+    with acquire_lease(lock_of_run(folder), waiter) as lease, acquire_locks(locks_of_key(config), waiter):
         yield lease
 
 
@@ -222,8 +224,9 @@ def lock_of_run(folder: Path) -> LockRequest:
 def locks_of_key(config: RunConfig, *, shared: bool = False) -> Iterator[LockRequest]:
     """Yield the locks under which a process on this host uses a base URL and key; none for the sandbox.
 
-    With `--organisation` both the key and the organisation are locked, because a run with another key of it, or one
-    that does not name it, must wait too. With `--lock-dir` both that folder and the user's own are used.
+    With `--organisation`, both the key and the organisation are locked: so runs with another key of the organisation
+    wait, and runs with the same key that do not name the organisation. With `--lock-dir`, both that folder and the
+    user's own are used.
     """
     if config.api_key is None:
         return
@@ -240,6 +243,6 @@ def stored_facts(folder: Path, *names: str) -> list[Any]:
     """Return facts of a run's journal by name, also if another host may have it open."""
     if remote_holder(folder / LOCK_NAME) is not None:
         with closing(ImmutableJournal(folder / JOURNAL_NAME)) as published_journal:
-            return [published_journal.meta(name) for name in names]
+            return [published_journal.fact(name) for name in names]
     with open_journal(folder) as journal:
-        return [journal.meta(name) for name in names]
+        return [journal.fact(name) for name in names]

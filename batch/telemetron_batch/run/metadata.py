@@ -24,18 +24,18 @@ from telemetron_batch.storage.clock import Clock, iso
 from telemetron_batch.storage.commands import command
 
 
-def run_metadata(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
+def run_facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
     """Return the facts that the journal records of a run at its start."""
     return {
         Fact.RUN_ID: config.run_id,
-        Fact.ID_MADE_UP: config.run_id_generated,
+        Fact.RUN_ID_GENERATED: config.run_id_generated,
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
         Fact.OPTIONS: dict(config.given_options),
         Fact.BASE_URL_FLAG: config.base_url_flag,
-        Fact.SHAPE: _immutable_options(config),
+        Fact.FIXED_OPTIONS: _immutable_options(config),
         Fact.HOLDS_BY_INPUT: config.plan.hold_by_input,
-        Fact.PLAN: plan.fingerprint(),
+        Fact.PLAN_FINGERPRINT: plan.fingerprint(),
     }
 
 
@@ -45,8 +45,8 @@ def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, o
     return {
         Fact.INPUTS: [asdict(file) for file in loaded.files],
         Fact.BASE_URL: job.base_url,
-        Fact.CLIENT: job.client,
-        Fact.LINEAGE: job.lineage,
+        Fact.ACCOUNT_HASH: job.account_hash,
+        Fact.JOB_KEY: job.job_key,
         Fact.AS_OF: _as_of_text(config),
         Fact.SANDBOX: config.sandbox,
     }
@@ -65,7 +65,7 @@ def delta_metadata(delta: Delta | None, plan: Plan, looked_at: float) -> dict[st
         Fact.LOOKED_AT: looked_at,
         Fact.FULL_AT: delta.last_full_run_at,
         Fact.ORIGINS: [astuple(one) for one in delta.origins],
-        Fact.LEFT_OUT: encode_column(plan.unchanged_source),
+        Fact.CONFIRMED_BY: encode_column(plan.confirmed_by),
     }
 
 
@@ -91,12 +91,12 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
 def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
     """Raise JournalError for another input, or other options that decide what is sent, under this run id."""
     advice = "name another --run-id"
-    was, shape = journal.meta(Fact.SHAPE), _immutable_options(config)
+    was, shape = journal.fact(Fact.FIXED_OPTIONS), _immutable_options(config)
     was = {"hidden": shape["hidden"], **was}  # journals of earlier versions do not have it
     differing = [name for name, value in shape.items() if was.get(name) != value]
     if api_identity(was["base_url"]) == api_identity(shape["base_url"]):
         differing = [name for name in differing if name != "base_url"]
-    if config.as_of is not None and _as_of_text(config) != journal.meta(Fact.AS_OF):
+    if config.as_of is not None and _as_of_text(config) != journal.fact(Fact.AS_OF):
         differing.append("as_of")
     if differing:
         keys = (name if name in OPTIONS_BY_KEY else name.removesuffix("s") for name in sorted(differing))
@@ -114,7 +114,7 @@ def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
 
 def _advice_on_another_input(folder: Path, journal: Journal) -> str:
     """Return how to continue an unfinished run without its input, and how to start another one."""
-    if (journal.meta(Fact.SUMMARY) or {}).get("state") == "finished":
+    if (journal.fact(Fact.SUMMARY) or {}).get("state") == "finished":
         return "name another --run-id"
     resume = command("resume", folder, journal.base_url_flag)
     return f"to go on with it, which needs no input file, run {resume}; for this input name another --run-id"

@@ -11,13 +11,13 @@ from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
-from telemetron_batch.sending.session import Job
+from telemetron_batch.sending.session import SendContext
 
 
 @contextmanager
-def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[ApiTarget]:
+def open_api(send_context: SendContext, transport: httpx2.AsyncBaseTransport | None) -> Iterator[ApiTarget]:
     """Yield the API to send to; with `--sandbox` an embedded one, seeded with the devices of the input."""
-    config = job.config
+    config = send_context.config
     if not config.sandbox:
         yield ApiTarget.of(config, transport)
         return
@@ -28,7 +28,7 @@ def open_api(job: Job, transport: httpx2.AsyncBaseTransport | None) -> Iterator[
     db = config.folder / "sandbox.sqlite3"
     require_ours(db)
     with SandboxState(db) as fleet:
-        fleet.seed(_valid_rows(job.journal))
+        fleet.seed(_valid_rows(send_context.journal))
         with serve_in_thread(fleet) as base_url:
             yield ApiTarget(base_url, Secret("sandbox"))
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from telemetron_batch.domain.errors import BrakeError, DiskError, JournalError, UntrustedRunError
 from telemetron_batch.planning.run_order import (
-    KeyColumns,
+    KeyBatches,
     find_opposite_action,
     orders_with_later_as_of,
     orders_with_newer_files,
@@ -25,7 +25,7 @@ _ADVICE = "nothing is sent; to send the older state after the newer one all the 
 def check_order(
     run: RecordedRun,
     others: Iterable[RecordedRun],
-    rows: Callable[[], KeyColumns],
+    rows: Callable[[], KeyBatches],
     warn: Callable[[str], None],
 ) -> None:
     """Raise BrakeError if a newer run of the same job has sent something; warn if that is possible.
@@ -54,7 +54,7 @@ def _has_sent(run: RecordedRun, warn: Callable[[str], None]) -> bool:
 
 
 def _refuse_opposite(
-    run: RecordedRun, other: RecordedRun, rows: Callable[[], KeyColumns], warn: Callable[[str], None]
+    run: RecordedRun, other: RecordedRun, rows: Callable[[], KeyBatches], warn: Callable[[str], None]
 ) -> None:
     try:
         location = find_opposite_action(lambda: _valid(rows()), other.sent_rows)
@@ -66,7 +66,7 @@ def _refuse_opposite(
         raise BrakeError(f"{_by_file(run, other)}, also the opposite of what this one wants (first: {row})", _ADVICE)
 
 
-def _valid(blocks: KeyColumns) -> KeyColumns:
+def _valid(blocks: KeyBatches) -> KeyBatches:
     return ((file, keys.filter(pa.array(keys["problem"].to_numpy() == 0))) for file, keys in blocks)
 
 

@@ -26,9 +26,9 @@ from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.journal.resume_hint import (
+    errors_as_stop_if_sent,
     errors_with_resume_hint,
     resume_hint_in,
-    stopping_if_sent,
     translate_system_errors,
 )
 from telemetron_batch.planning.plan import Plan
@@ -52,11 +52,11 @@ from telemetron_batch.run.prepare import (
 )
 from telemetron_batch.run.publish import is_published, publish
 from telemetron_batch.run.replan import check_order_again, replan_from_journal
-from telemetron_batch.run.requirements import require_means
+from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.run.stored_config import continued_config
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
-from telemetron_batch.sending.session import Job
+from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import command
 from telemetron_batch.storage.lease import Lease
@@ -90,7 +90,7 @@ def run(
         finished = _finished_before(config, folder, clock, observer)
         if finished is not None:
             return finished
-        require_means(config, clock)
+        require_can_send(config, clock)
         with (
             run_folder(folder),
             acquire_run_and_key(config, folder, clock, observer) as lease,
@@ -118,7 +118,7 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
     if not (folder / JOURNAL_NAME).exists():
         plan = create_run(config, resources.scratch, observer, resources.clock)
     config = replace(config, files=())  # from here on the journal is the input
-    with open_journal(folder, resources.lease) as journal, stopping_if_sent(journal):
+    with open_journal(folder, resources.lease) as journal, errors_as_stop_if_sent(journal):
         finished = _summary_if_finished(config, folder, journal)
         if finished is not None:  # by another process while this one waited for the lock
             return publish(config.publish, journal, finished)
@@ -126,32 +126,32 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
             if plan is None:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
-            job = Job(config, plan, journal, observer, resources.clock, resources.lease)
-            _record_start(job, plan)
-            stop = _send_and_verify(job, plan, resources.transport)
+            send_context = SendContext(config, plan, journal, observer, resources.clock, resources.lease)
+            _record_start(send_context, plan)
+            stop = _send_and_verify(send_context, plan, resources.transport)
             journal.set_facts(endedAt=resources.clock.wall(), stop=serialize_stop(stop))
             return finish_run(config, plan, journal)
 
 
-def _record_start(job: Job, plan: Plan) -> None:
+def _record_start(send_context: SendContext, plan: Plan) -> None:
     """Put into journal and log that this process begins to work on the run."""
-    config, journal = job.config, job.journal
+    config, journal = send_context.config, send_context.journal
     LOGGER.info("run %s: %d rows, %d calls", config.run_id, len(plan.rows), plan.calls)
     for sentence in non_defaults(config):
         LOGGER.info("%s", sentence)
-    typed = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
-    journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **typed)
+    config_facts = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
+    journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **config_facts)
     if config.airflow:
-        journal.record_event(job.clock.wall(), "airflow", describe(config.airflow))
+        journal.record_event(send_context.clock.wall(), "airflow", describe(config.airflow))
 
 
-def _send_and_verify(job: Job, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Stop | None:
+def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Stop | None:
     """Make the calls that are not settled, then verify them if asked. Return why this stopped early, or None."""
     if not plan.calls:
         return None
-    with open_api(job, transport) as target:
-        stop = send(job, target, verify_in_session if job.config.sending.verify else None)
-    job.lease.ensure_valid()
+    with open_api(send_context, transport) as target:
+        stop = send(send_context, target, verify_in_session if send_context.config.sending.verify else None)
+    send_context.lease.ensure_valid()
     return stop
 
 
@@ -182,10 +182,10 @@ def _summary_if_finished(config: RunConfig, folder: Path, journal: Journal) -> S
         raise JournalError(f"run {folder.name} is made in shards", "say which with --shard, or report the run")
     ensure_same_run(config, journal, folder)
     journal.require_complete()
-    fields = journal.meta(Fact.SUMMARY)
+    fields = journal.fact(Fact.SUMMARY)
     if fields is None or fields["state"] != "finished":
         return None
-    return Summary(folder, {**fields, "published": journal.meta(Fact.PUBLISHED)})
+    return Summary(folder, {**fields, "published": journal.fact(Fact.PUBLISHED)})
 
 
 def _keep_order(config: RunConfig, plan: Plan, journal: Journal, observer: RunObserver) -> None:
@@ -211,8 +211,8 @@ def resume(
 
     With `out_of_order` also where a newer run of its job has sent something since. `verify` says where the key goes.
     """
-    typed = f"{command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
-    config = continued_config(folder, environ, typed)
+    retry_command = f"{command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
+    config = continued_config(folder, environ, retry_command)
     brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
     return run(replace(config, brakes=brakes), observer=observer, clock=clock)
 
@@ -234,34 +234,34 @@ def verify(
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
     config = continued_config(folder, environ, command("verify", folder))
-    require_means(config, clock)
+    require_can_send(config, clock)
     with (
         acquire_run_and_key(config, folder, clock, observer) as lease,
         open_journal(folder, lease) as journal,
-        stopping_if_sent(journal),
+        errors_as_stop_if_sent(journal),
         log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
         run_scratch(folder, lease) as scratch,
     ):
-        if journal.is_in_shards and journal.meta(Fact.ENDED_AT) is None:
+        if journal.is_in_shards and journal.fact(Fact.ENDED_AT) is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         journal.require_complete()
         plan = replan_from_journal(journal, scratch)
         if plan.calls:
-            _verify(Job(config, plan, journal, observer, clock, lease), transport)
-        if journal.meta(Fact.ALL_SENT):
+            _verify(SendContext(config, plan, journal, observer, clock, lease), transport)
+        if journal.fact(Fact.ALL_SETTLED):
             # Only the run's own verification was stopped or killed, and this one has replaced it.
-            journal.set_facts(stop=None, endedAt=journal.meta(Fact.ENDED_AT) or clock.wall())
+            journal.set_facts(stop=None, endedAt=journal.fact(Fact.ENDED_AT) or clock.wall())
         return finish_run(config, plan, journal)
 
 
-def _verify(job: Job, transport: httpx2.AsyncBaseTransport | None) -> None:
+def _verify(send_context: SendContext, transport: httpx2.AsyncBaseTransport | None) -> None:
     """Ask what the customers of a run hold. Raises VerifyError where it ended early."""
-    with open_api(job, transport) as target:
-        stop = verify_customers(job, target)
-    job.lease.ensure_valid()
+    with open_api(send_context, transport) as target:
+        stop = verify_customers(send_context, target)
+    send_context.lease.ensure_valid()
     if stop is not None:
         error = VerifyError.of(stop)
-        error.resume_hint = ResumeHint(listed_flags("", job.config.base_url_flag))
+        error.resume_hint = ResumeHint(listed_flags("", send_context.config.base_url_flag))
         raise error
 
 
@@ -271,8 +271,8 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
     with (
         acquire_lease(lock_of_run(folder), LockWaiter.no_wait(folder.name)) as lease,
         open_journal(folder, lease) as journal,
-        stopping_if_sent(journal),
+        errors_as_stop_if_sent(journal),
         run_scratch(folder, lease) as scratch,
     ):
-        config = load_stored_config(folder, journal.meta(Fact.OPTIONS), with_key=False)
+        config = load_stored_config(folder, journal.fact(Fact.OPTIONS), with_key=False)
         return rewrite_files(replace(config, xlsx=config.xlsx or xlsx), replan_from_journal(journal, scratch), journal)

@@ -20,10 +20,10 @@ from telemetron_batch.planning.brakes import check_age, check_plan, check_rows, 
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.planning.planner import plan_calls
-from telemetron_batch.run.delta_history import Delta, compare, job_identity
-from telemetron_batch.run.feed_back import find_list
+from telemetron_batch.run.delta_history import Delta, find_delta, job_identity
+from telemetron_batch.run.feed_back import find_original_input
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
-from telemetron_batch.run.metadata import delta_metadata, job_metadata, run_metadata, spool_in
+from telemetron_batch.run.metadata import delta_metadata, job_metadata, run_facts, spool_in
 from telemetron_batch.run.order_guard import check_order
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.atomic_file import DiskReserve, disk_errors_in, require_free_space
@@ -53,11 +53,11 @@ def create_run(
     scratch: Scratch,
     observer: RunObserver,
     clock: Clock,
-    prepare: Callable[[Plan], Mapping[str, object]] = lambda _: {},
+    make_extra_facts: Callable[[Plan], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
     """Load the input into a new journal, plan it, check the brakes, ask, and publish the journal.
 
-    `prepare` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
+    `make_extra_facts` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
     """
     folder = config.folder
     if not config.files:
@@ -81,11 +81,11 @@ def create_run(
             observer.on_message("warning", warning)
         if not observer.confirm_plan(plan_summary):
             raise BrakeError("not confirmed", "nothing was sent")
-        prepared = prepare(plan)
+        prepared = make_extra_facts(plan)
     except BaseException:
         draft.discard()
         raise
-    facts = {**run_metadata(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at), **prepared}
+    facts = {**run_facts(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at), **prepared}
     draft.publish(facts)
     return plan
 
@@ -102,10 +102,12 @@ def non_defaults(config: RunConfig) -> list[str]:
 
 def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink: BlockSink | None = None) -> Loaded:
     """Load the input files, of `size` bytes. Raises DiskError first if many rows will not fit on the disk."""
-    if size > scratch.room.memory:
+    if size > scratch.limits.memory:
         require_free_space(spool, _SCRATCH_FACTOR * size)
     with disk_errors_in(spool):
-        return load(config.files, config.input, spool=spool, sink=sink, scratch=scratch, find_list=find_list)
+        return load(
+            config.files, config.input, spool=spool, sink=sink, scratch=scratch, find_original_input=find_original_input
+        )
 
 
 def size_of_input(config: RunConfig) -> int:
@@ -127,7 +129,7 @@ def since_last(config: RunConfig, loaded: Loaded, clock: Clock) -> Delta | None:
     """Return which rows earlier runs have settled; None without `--since-last`."""
     if not config.since_last:
         return None
-    return compare(job_identity(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
+    return find_delta(job_identity(config, loaded.files, clock.wall()), loaded.rows, config.full_every)
 
 
 def delta_json(delta: Delta | None) -> dict[str, Any] | None:
@@ -146,7 +148,7 @@ def plan_and_check_limits(config: RunConfig, loaded: Loaded, delta: Delta | None
         raise InputError(f"{names} has no data rows", "nothing was sent; if that is meant, say --allow-empty")
     with disk_errors_in(config.reports_dir):
         plan = plan_calls(loaded.rows, config.plan, None if delta is None else delta.left_out)
-    check_plan(plan, brakes, None if delta is None else delta.settled)
+    check_plan(plan, brakes, None if delta is None else delta.confirmed_by)
     return plan
 
 

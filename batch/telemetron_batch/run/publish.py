@@ -23,7 +23,7 @@ from telemetron_batch.reports.summary import ATTENTION, FILES, SUMMARY, WORKBOOK
 from telemetron_batch.storage.atomic_file import check_rename_allowed
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.object_store import upload
-from telemetron_batch.storage.trusted_folders import FolderAt, folder_at, open_file, require_files
+from telemetron_batch.storage.trusted_folders import FolderHandle, folder_at, open_file, require_files
 
 _PIECE: Final = 1 << 20
 
@@ -35,7 +35,7 @@ def publish_target(target: str, folder: Path) -> str:
 
 def is_published(target: str | None, folder: Path, journal: Journal) -> bool:
     """Return whether the files of a run have been published where the user wants them."""
-    return target is None or journal.meta(Fact.PUBLISHED) == publish_target(target, folder)
+    return target is None or journal.fact(Fact.PUBLISHED) == publish_target(target, folder)
 
 
 def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
@@ -91,7 +91,7 @@ def _copy_files(folder: Path, names: Sequence[str], place: str) -> None:
         _make_folder(Path(place))
         if Path(place).samefile(folder):
             raise PublishError("that is the run's own folder")
-        with folder_at(Path(place), is_no_link=True) as at:
+        with folder_at(Path(place), refuse_link=True) as at:
             for file in files:
                 _copy(file, at)
     except OSError as exc:
@@ -105,7 +105,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o750, exist_ok=True)
 
 
-def _copy(file: Path, target: FolderAt) -> None:
+def _copy(file: Path, target: FolderHandle) -> None:
     """Copy a file under a random name, then rename it: others may write to the folder."""
     aside = f".{file.name}.{token_hex(8)}.new"
     with os.fdopen(open_file(file, os.O_RDONLY), "rb") as source:

@@ -24,27 +24,27 @@ _BYTES_PER_ROW: Final = 50
 
 def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
     """Make the plan again that the run was started with, from the journal's rows. Raises JournalError."""
-    shape = journal.meta(Fact.SHAPE)
+    shape = journal.fact(Fact.FIXED_OPTIONS)
     scratch.reserve(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))
-    builder = RowsBuilder(scratch, typed=shape["auto_create_devices"])
+    builder = RowsBuilder(scratch, with_device_types=shape["auto_create_devices"])
     for file, keys in journal.key_columns():
         builder.add(file, keys)
     options = PlanOptions(
         chunk_size=shape["chunk_size"],
         auto_create_devices=shape["auto_create_devices"],
-        hold_by_input=journal.meta(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
+        hold_by_input=journal.fact(Fact.HOLDS_BY_INPUT, False),  # earlier versions held nothing because of the input
     )
-    left_out = journal.meta(Fact.LEFT_OUT)
+    left_out = journal.fact(Fact.CONFIRMED_BY)
     plan = plan_calls(builder.rows(), options, None if left_out is None else decode_column(left_out))
-    if plan.fingerprint() != journal.meta(Fact.PLAN):
-        version = journal.meta(Fact.VERSION)
+    if plan.fingerprint() != journal.fact(Fact.PLAN_FINGERPRINT):
+        version = journal.fact(Fact.VERSION)
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
     return plan
 
 
 def check_order_again(config: RunConfig, journal: Journal, folder: Path, observer: RunObserver) -> None:
     """Raise BrakeError if a newer run of the job has sent something since this one stopped."""
-    run = RecordedRun.of(folder, journal.meta)
+    run = RecordedRun.of(folder, journal.fact)
     if not config.brakes.out_of_order and run.has_order:
         others = recorded_runs(folder.parent, folder, partial(observer.on_message, "warning"))
         check_order(run, others, journal.key_columns, partial(observer.on_message, "warning"))

@@ -13,7 +13,7 @@ from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.open_files import require_open_files
 
 
-def require_means(config: RunConfig, clock: Clock) -> None:
+def require_can_send(config: RunConfig, clock: Clock) -> None:
     """Raise ConfigError or PathError where a run of this configuration could not send."""
     require_key(config)
     require_network(config)

@@ -14,10 +14,10 @@ from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.run.requirements import is_redacted
 
 
-def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> RunConfig:
+def continued_config(folder: Path, environ: Mapping[str, str], retry_command: str) -> RunConfig:
     """Return the configuration that a run was started with, with the caller's key.
 
-    The caller's base URL must mean the API of the run, else ConfigError; `typed` is the command for the advice.
+    The caller's base URL must mean the API of the run, else ConfigError; `retry_command` is the command for the advice.
     """
     require_run(folder)
     options, base_url_flag = stored_facts(folder, Fact.OPTIONS, Fact.BASE_URL_FLAG)
@@ -27,13 +27,13 @@ def continued_config(folder: Path, environ: Mapping[str, str], typed: str) -> Ru
         options["limit_url"] = environ[variable]
     options |= _given_now(environ)
     wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
-    config = with_access(load_stored_config(folder, options, keep), wanted.sending, typed)
+    config = with_access(load_stored_config(folder, options, keep), wanted.sending, retry_command)
     return replace(config, base_url_flag=base_url_flag)
 
 
 def _given_now(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options of the environment that override the recorded ones."""
-    given = {one.key: environ.get(one.variable) for one in OPTIONS if one.resumes and one.key not in ACCESS_OPTIONS}
+    given = {one.key: environ.get(one.variable) for one in OPTIONS if one.for_resume and one.key not in ACCESS_OPTIONS}
     return {key: text for key, text in given.items() if text}
 
 

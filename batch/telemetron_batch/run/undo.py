@@ -12,7 +12,7 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.run.locking import open_journal, require_run
-from telemetron_batch.storage.commands import command, feed_command
+from telemetron_batch.storage.commands import command, rerun_command
 
 _UNDO = "undo.csv"
 
@@ -25,8 +25,8 @@ def configure_undo(folder: Path, flags: Mapping[str, Any], environ: Mapping[str,
     require_run(folder)
     with open_journal(folder) as journal:
         _require_finished(folder, journal)
-        sandbox, options = bool(journal.meta(Fact.SANDBOX)), journal.meta(Fact.OPTIONS)
-        _require_changes(folder, journal.meta(Fact.SUMMARY))
+        sandbox, options = bool(journal.fact(Fact.SANDBOX)), journal.fact(Fact.OPTIONS)
+        _require_changes(folder, journal.fact(Fact.SUMMARY))
     taken = {"reports_dir": str(folder.parent), "sandbox": sandbox, "since_last": False}
     config = resolve([str(folder / _UNDO)], {**flags, **_recorded_options(options, flags, environ), **taken}, environ)
     with_access(load_stored_config(folder, options, with_key=False), config.sending, command("undo", folder))
@@ -37,7 +37,9 @@ def _recorded_options(
     options: Mapping[str, Any], flags: Mapping[str, Any], environ: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the options that are taken from the run unless the caller gives them: account and lock folder."""
-    resumed = (one for one in OPTIONS if one.resumes and one.key in options and one.key not in NetworkOptions.__slots__)
+    resumed = (
+        one for one in OPTIONS if one.for_resume and one.key in options and one.key not in NetworkOptions.__slots__
+    )
     return {
         one.key: options[one.key] for one in resumed if flags.get(one.key) is None and not environ.get(one.variable)
     }
@@ -45,16 +47,16 @@ def _recorded_options(
 
 def _require_finished(folder: Path, journal: Journal) -> None:
     """Raise JournalError unless the run has finished."""
-    if is_finished(journal.meta):
+    if is_finished(journal.fact):
         return
     if journal.is_in_shards:
         raise JournalError(f"run {folder.name} has not finished", f"make its shards, then {command('report', folder)}")
     base_url = journal.base_url_flag
     advice = f"go on with it: {command('resume', folder, base_url)}"
-    if journal.meta(Fact.ENDED_AT) is None:
+    if journal.fact(Fact.ENDED_AT) is None:
         written = f"{command('report', folder)} writes {_UNDO}, which takes back what it has done so far"
         raise JournalError(f"run {folder.name} has not finished, or is at work", f"{advice}; or {written}")
-    feed = feed_command(folder, _UNDO, sandbox=bool(journal.meta(Fact.SANDBOX)), base_url=base_url)
+    feed = rerun_command(folder, _UNDO, sandbox=bool(journal.fact(Fact.SANDBOX)), base_url=base_url)
     raise JournalError(f"run {folder.name} has not finished", f"{advice}; or take back what it has done so far: {feed}")
 
 

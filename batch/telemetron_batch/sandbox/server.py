@@ -51,7 +51,7 @@ class SlidingWindow:
         self._limit = limit
         self._accepted: deque[float] = deque()
 
-    def take(self, now: float) -> float:
+    def wait_or_accept(self, now: float) -> float:
         """Return 0.0 if a request at `now` is accepted, else the seconds until one would be."""
         while self._accepted and self._accepted[0] + self._limit.seconds <= now:
             self._accepted.popleft()
@@ -201,7 +201,7 @@ class RateLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 429 to a request beyond the limit; pass on any other."""
         now = time.monotonic()
-        wait = 0.0 if self._window is None else self._window.take(now)
+        wait = 0.0 if self._window is None else self._window.wait_or_accept(now)
 
         async def record_and_send(message: Message) -> None:
             if self._state.history is not None and message["type"] == "http.response.start":

@@ -54,7 +54,7 @@ class Baseline:
         await self._journal.record_holdings(customer, holdings.devices, is_known=holdings.is_known)
         return True
 
-    def learn(self, call: Call, answer: Answer) -> None:
+    def record_own_changes(self, call: Call, answer: Answer) -> None:
         """Record what the run itself has changed."""
         for position, result in answer.results.items():
             device = call.devices[position]

@@ -15,15 +15,15 @@ from telemetron_batch.api.attempt_gate import AttemptGate, AttemptSlot, StopSign
 from telemetron_batch.api.classify import (
     CallRejected,
     DeviceRejected,
-    NoResponse,
-    PayloadTooLarge,
+    NoUsableResponse,
     SideEffects,
     StopRun,
+    TooManyDevices,
     Transient,
     Verdict,
 )
 from telemetron_batch.api.http_client import HttpResult, Post
-from telemetron_batch.api.retry import AttemptBudget, retry_until_final
+from telemetron_batch.api.retry import AttemptCounter, retry_until_final
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import Answer, DeviceResult, Results
 from telemetron_batch.domain.model import Call
@@ -31,11 +31,11 @@ from telemetron_batch.domain.outcomes import OUTCOMES_OF_SUCCESS, Outcome
 from telemetron_batch.domain.reasons import WITH_OTHERS, OpenQuestion, Reason, sentence
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import RecordedAnswer
-from telemetron_batch.journal.schema import AttemptEnd, AttemptEnding
+from telemetron_batch.journal.schema import AttemptEnd, EndState
 from telemetron_batch.sending.call_state import (
     ANSWERED,
     NO_MAXIMUM,
-    STUBBORN,
+    PERSISTENT_SERVER_ERROR,
     CallState,
     HoldingsBefore,
     attempt_records,
@@ -48,13 +48,13 @@ from telemetron_batch.sending.rejected_search import Positions, Rejected
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.log import LOGGER
 
-_STUBBORN_AFTER: Final = 3
+_PERSISTENT_AFTER: Final = 3
 """Server errors of one call after which, while others succeed, the call itself is taken for the cause."""
 _MAX_PRESUMED_THROTTLES: Final = 5
 """Fast 503s of one call that count as throttling. A rate limit hardly refuses the same call more often."""
 _MAX_REPORTED_IDENTIFIERS: Final = 5
 """Unexpected identifiers of an answer that are named in the log."""
-_USUAL: Final = AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, 200)
+_SUCCESS_END: Final = AttemptEnd(EndState.ANSWERED, ANSWERED, 200)
 _OMITTED_TWICE: Final = DeviceResult(Outcome.UNCONFIRMED, reason=Reason.LEFT_OUT_OF_ANSWER)
 
 
@@ -66,7 +66,7 @@ class CallResult:
     """Answers recorded by this process."""
     pending_since: float | None = None
     """When the last attempt that may still act left, on the event loop's clock; None without one."""
-    has_doubts: bool = False
+    has_unclear_attempts: bool = False
     """Whether any attempt may have acted without an answer."""
 
 
@@ -74,22 +74,22 @@ class CallResult:
 class PersistentServerError:
     """The API fails repeatedly on this call while it answers others."""
 
-    code: ClassVar = STUBBORN
+    code: ClassVar = PERSISTENT_SERVER_ERROR
     reason: ClassVar = Reason.REPEATED_SERVER_ERROR
-    doubt: SideEffects
+    side_effects: SideEffects
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Halted:
+class RunStopped:
     """The run stopped before the attempt could leave."""
 
 
-Result = protocol.Reply | Verdict | PersistentServerError | Halted
+Result = protocol.Reply | Verdict | PersistentServerError | RunStopped
 
 
 @dataclass(slots=True, kw_only=True)
-class _RequestAttempts(AttemptBudget):
+class _RequestAttempts(AttemptCounter):
     """The attempts at one request of a call."""
 
     requested: Positions
@@ -142,7 +142,7 @@ class CallExecutor:
         self._gate = gate
         self._attempts = attempts
         self._wall = wall
-        self._maximum = NO_MAXIMUM
+        self._max_devices = NO_MAXIMUM
         self.unanswered = UnansweredAttempts()
         self.recognise: Callable[[], Awaitable[None]] | None = None
         """Called after an answer that does not have the form of the API's answers."""
@@ -150,58 +150,58 @@ class CallExecutor:
         """Returns the seconds since this machine's boot, for the journal."""
 
     @property
-    def halt(self) -> StopSignal:
+    def stop_signal(self) -> StopSignal:
         """The signal that stops the run early."""
-        return self._gate.halt
+        return self._gate.stop_signal
 
     async def settle(self, call: Call, before: HoldingsBefore | None = None) -> CallResult:
         """Continue a call until each of its devices has a result in the journal, or the run stops.
 
         `before` is what the customer held before this run; None if that is not known.
         """
-        state = restore(call, self._journal, self._maximum)
+        state = restore(call, self._journal, self._max_devices)
         if before is not None:
             state.holdings_before, state.customer_was_known = before.devices, before.is_known
         state.successes_before = self._gate.successes
         while (requested := state.search.next()) is not None:
-            if isinstance(await self._request(state, requested), Halted | StopRun):
+            if isinstance(await self._request(state, requested), RunStopped | StopRun):
                 break
-        if not state.has_doubts():
+        if not state.has_unclear_attempts():
             return CallResult(tuple(state.answers))
-        return CallResult(tuple(state.answers), state.pending_since(), has_doubts=True)
+        return CallResult(tuple(state.answers), state.pending_since(), has_unclear_attempts=True)
 
     async def _request(self, state: CallState, requested: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""
         before = state.successes_before if state.search.searching else self._gate.successes
-        spent = _RequestAttempts(requested=requested, successes_before=before)
-        attempt = partial(self._attempt, state, spent)
-        result = await retry_until_final(attempt, spent, self._attempts, self._gate)
+        used = _RequestAttempts(requested=requested, successes_before=before)
+        attempt = partial(self._attempt, state, used)
+        result = await retry_until_final(attempt, used, self._attempts, self._gate)
         if isinstance(result, Transient):
             # An attempt that the end of the run cut short does not count.
-            return Halted() if self._gate.halt else await self._give_up(state, spent, result)
+            return RunStopped() if self._gate.stop_signal else await self._give_up(state, used, result)
         return result
 
-    async def _attempt(self, state: CallState, spent: _RequestAttempts) -> Result:
+    async def _attempt(self, state: CallState, used: _RequestAttempts) -> Result:
         """Make one attempt: permit, journal, request, journal."""
-        call, requested = state.call, spent.requested
+        call, requested = state.call, used.requested
         body = protocol.request_body(call, requested)
         slot = await self._gate.acquire(call.number)
         if slot is None:
-            return Halted()
+            return RunStopped()
         number = await self._journal.record_start(
             call.number, _positions_for_journal(call, requested), self._wall(), self._uptime()
         )
         on_send = await self._gate.before_send(slot)
         sent_at = clock.now()
         response = await self._post(protocol.ENDPOINTS[call.action].path, body, on_send)
-        result = self._classify(state, spent, slot, response)
-        missing = result.missing if isinstance(result, protocol.Reply) else ()
-        side_effects = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.doubt
+        result = self._classify(state, used, slot, response)
+        missing = result.omitted if isinstance(result, protocol.Reply) else ()
+        side_effects = SideEffects.NOT_DONE if isinstance(result, protocol.Reply) else result.side_effects
         state.attempts += attempt_records(requested, missing, side_effects, sent_at)
         if missing or side_effects is not SideEffects.NOT_DONE:
             self.unanswered.add(call, missing or requested)
         answer = self._answer_from(state, requested, result, response.status)
-        recorded = None if answer is None else RecordedAnswer(call.number, answer, by_attempt=True)
+        recorded = None if answer is None else RecordedAnswer(call.number, answer, came_from_attempt=True)
         await self._journal.record_end(number, _attempt_end(result, response), self._wall(), recorded)
         if self.recognise is not None and isinstance(result, Transient | DeviceRejected) and result.is_from_elsewhere:
             await self.recognise()
@@ -211,29 +211,29 @@ class CallExecutor:
         return None if self.uptime is None else self.uptime()
 
     def _classify(
-        self, state: CallState, spent: _RequestAttempts, slot: AttemptSlot, response: HttpResult
+        self, state: CallState, used: _RequestAttempts, slot: AttemptSlot, response: HttpResult
     ) -> protocol.Reply | Verdict | PersistentServerError:
         """Classify a response, report it to the gate and count it."""
-        call, requested = state.call, spent.requested
-        state.seemed_throttled += response.seems_throttled
-        if state.seemed_throttled > _MAX_PRESUMED_THROTTLES:
+        call, requested = state.call, used.requested
+        state.presumed_throttles += response.seems_throttled
+        if state.presumed_throttles > _MAX_PRESUMED_THROTTLES:
             response = response.as_server_error()
-        read = response.read(lambda body: protocol.read_reply(body, call, requested, response.show), call.action)
+        read = response.read(lambda body: protocol.read_reply(body, call, requested, response.sanitize), call.action)
         result = _reject_devices_if_named(read, call, requested)
         if isinstance(result, DeviceRejected) and result.is_from_elsewhere and not self._gate.is_recognised:
-            result = Transient(result.doubt, Reason.NOT_THE_API, result.text, counts_as_down=False)
+            result = Transient(result.side_effects, Reason.NOT_THE_API, result.text, counts_as_down=False)
         self._gate.report(slot, None if isinstance(result, protocol.Reply) else result, response)
         self._log(call, result)
         if not isinstance(result, Transient):
             return result
-        spent.add(slot, response.failure, self._gate)
-        spent.server_errors += response.status is not None and response.status >= 500
-        return PersistentServerError(result.doubt, result.text) if self._is_stubborn(spent) else result
+        used.add(slot, response.failure, self._gate)
+        used.server_errors += response.status is not None and response.status >= 500
+        return PersistentServerError(result.side_effects, result.text) if self._is_persistent_error(used) else result
 
-    def _is_stubborn(self, spent: _RequestAttempts) -> bool:
+    def _is_persistent_error(self, used: _RequestAttempts) -> bool:
         """Return whether the API fails on this call only, and the call can be split."""
-        others_succeed = self._gate.successes > spent.successes_before
-        return len(spent.requested) > 1 and spent.server_errors >= _STUBBORN_AFTER and others_succeed
+        others_succeed = self._gate.successes > used.successes_before
+        return len(used.requested) > 1 and used.server_errors >= _PERSISTENT_AFTER and others_succeed
 
     def _answer_from(self, state: CallState, requested: Positions, result: Result, status: int | None) -> Answer | None:
         """Return the answer for the devices that a result settles, to be recorded; None if it settles none."""
@@ -241,17 +241,17 @@ class CallExecutor:
         match result:
             case protocol.Reply():
                 # Set only after a success: if smaller requests fail as well, the size was not the cause.
-                self._maximum = min(self._maximum, state.maximum)
+                self._max_devices = min(self._max_devices, state.max_devices)
                 results = result.results
-                if omitted_twice := state.search.settled(requested, result.missing):
+                if omitted_twice := state.search.record_accepted(requested, result.omitted):
                     results = {**results, **dict.fromkeys(omitted_twice, _OMITTED_TWICE)}
             case CallRejected(outcome, reason, text):
-                state.search.settled(requested)
+                state.search.record_accepted(requested)
                 alike = requested if outcome is Outcome.SKIPPED else (*requested, *state.search.give_up())
                 results = dict.fromkeys(alike, DeviceResult(outcome, reason=reason, text=text))
-            case PayloadTooLarge(text):
-                state.maximum = min(state.maximum, halved(requested))
-                state.search.too_many(requested, state.maximum, rejection_result(result.code, text))
+            case TooManyDevices(text):
+                state.max_devices = min(state.max_devices, halved(requested))
+                state.search.record_too_large(requested, state.max_devices, rejection_result(result.code, text))
             case DeviceRejected() | PersistentServerError():
                 refused = devices_named_in(state.call, requested, result.text)
                 state.search.refused(requested, rejection_result(result.code, result.text), refused)
@@ -265,31 +265,31 @@ class CallExecutor:
         state.answers.append(answer)
         return answer
 
-    async def _give_up(self, state: CallState, spent: _RequestAttempts, last: Transient) -> Result:
+    async def _give_up(self, state: CallState, used: _RequestAttempts, last: Transient) -> Result:
         """Record the devices as failed or unconfirmed, because the attempts are spent.
 
         If nothing has ever answered, the call is not to blame and the run stops instead.
         """
-        requested = spent.requested
+        requested = used.requested
         unclear = {at for at, (_, doubts) in state.attempt_counts(requested).items() if doubts}
         if not unclear and self._gate.stop_if_never_reached(last.text):
-            return Halted()
-        text = f"{spent.failures + spent.refused_connections} attempts; the last: {last.text}"
+            return RunStopped()
+        text = f"{used.failures + used.refused_connections} attempts; the last: {last.text}"
         outcomes = {at: Outcome.UNCONFIRMED if at in unclear else Outcome.FAILED for at in requested}
         results = {
             at: DeviceResult(outcome, reason=Reason.ATTEMPTS_SPENT, text=text) for at, outcome in outcomes.items()
         }
         answer = self._answer(state, results, None)
-        await self._journal.record_results(RecordedAnswer(state.call.number, answer, by_attempt=False))
-        state.search.settled(requested)
+        await self._journal.record_results(RecordedAnswer(state.call.number, answer, came_from_attempt=False))
+        state.search.record_accepted(requested)
         state.answers.append(answer)
         return last
 
     def _log(self, call: Call, result: protocol.Reply | Verdict | PersistentServerError) -> None:
         """Log every result that is not a plain success."""
         if isinstance(result, protocol.Reply):
-            if result.unexpected:
-                names = ", ".join(result.unexpected[:_MAX_REPORTED_IDENTIFIERS])
+            if result.unrequested:
+                names = ", ".join(result.unrequested[:_MAX_REPORTED_IDENTIFIERS])
                 text = f"call {call.number}: the answer names devices that were not requested: {names}"
                 self._gate.on_event("foreign", text)
         else:
@@ -339,14 +339,14 @@ def _attempt_end(result: protocol.Reply | Verdict | PersistentServerError, respo
     """Return the attempt's record for the journal."""
     status = response.status
     if isinstance(result, protocol.Reply):
-        if not (result.missing or result.unexpected) and status == _USUAL.status:
-            return _USUAL
-        omitted, unrequested = len(result.missing), len(result.unexpected)
-        return AttemptEnd(AttemptEnding.ANSWERED, ANSWERED, status, omitted=omitted, foreign_count=unrequested)
-    if isinstance(response.failure, NoResponse) and not response.failure.sent:
-        return AttemptEnd(AttemptEnding.UNSENT, result.code, None, result.reason, result.text)
-    ending = AttemptEnding.REFUSED if result.doubt is SideEffects.NOT_DONE else AttemptEnding.UNCLEAR
-    may_act_later = result.doubt is SideEffects.UNCLEAR
+        if not (result.omitted or result.unrequested) and status == _SUCCESS_END.status:
+            return _SUCCESS_END
+        omitted, unrequested = len(result.omitted), len(result.unrequested)
+        return AttemptEnd(EndState.ANSWERED, ANSWERED, status, omitted=omitted, foreign_count=unrequested)
+    if isinstance(response.failure, NoUsableResponse) and not response.failure.sent:
+        return AttemptEnd(EndState.UNSENT, result.code, None, result.reason, result.text)
+    ending = EndState.REFUSED if result.side_effects is SideEffects.NOT_DONE else EndState.UNCLEAR
+    may_act_later = result.side_effects is SideEffects.UNCLEAR
     return AttemptEnd(ending, result.code, status, result.reason, result.text, may_act_later=may_act_later)
 
 
@@ -366,12 +366,12 @@ def _annotate_lost_attempts(state: CallState, results: Mapping[int, DeviceResult
     annotated = {}
     for at, result in results.items():
         if is_doubted[at] or state.had_device(at) is None:
-            result = _attribute(result, state.call.action, state.had_device(at))
+            result = _attribute_already_done(result, state.call.action, state.had_device(at))
         annotated[at] = _append_uncertainty(result) if is_doubted[at] else result
     return annotated
 
 
-def _attribute(result: DeviceResult, action: Action, had_device: bool | None) -> DeviceResult:
+def _attribute_already_done(result: DeviceResult, action: Action, had_device: bool | None) -> DeviceResult:
     """Return a result "already done" as this run's own work, as earlier work, or marked as unclear.
 
     It can be attributed if it is known whether the customer held the device before.

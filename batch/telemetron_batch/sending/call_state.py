@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from telemetron_batch.api.classify import CallRejected, DeviceRejected, PayloadTooLarge, SideEffects
+from telemetron_batch.api.classify import CallRejected, DeviceRejected, SideEffects, TooManyDevices
 from telemetron_batch.domain.answers import Answer, DeviceResult
 from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import Outcome
@@ -25,9 +25,9 @@ _SPECIFIC_IDENTIFIER: Final = re.compile(r"(?=.*\D)..|...", re.DOTALL)
 NO_MAXIMUM: Final = 1 << 30
 ANSWERED: Final = "answered"
 """Stored verdict code of a usable answer."""
-STUBBORN: Final = "stubborn"
+PERSISTENT_SERVER_ERROR: Final = "stubborn"
 """Stored verdict code of a call on which the API fails repeatedly."""
-DEVICE_REFUSAL_CODES: Final = (DeviceRejected.code, STUBBORN)
+DEVICE_REFUSAL_CODES: Final = (DeviceRejected.code, PERSISTENT_SERVER_ERROR)
 
 
 @lru_cache(maxsize=16)
@@ -74,11 +74,11 @@ class CallState:
     """Whether the customer held each device before this run; None if that is not known."""
     customer_was_known: bool | None = None
     """Whether the API knew the customer before this run; None if that is not known."""
-    maximum: int = NO_MAXIMUM
+    max_devices: int = NO_MAXIMUM
     """Devices that one request may contain, according to refusals of this call."""
     successes_before: int = 0
     """Number of successful attempts of all calls when this one began."""
-    seemed_throttled: int = 0
+    presumed_throttles: int = 0
     """Number of 503s of this call that counted as throttling only because they were fast."""
 
     def had_device(self, position: int) -> bool | None:
@@ -110,7 +110,7 @@ class CallState:
         """Return when the last attempt that may still act left, on the event loop's clock; None without one."""
         return max((one.pending_since for one in self.attempts if one.pending_since is not None), default=None)
 
-    def has_doubts(self) -> bool:
+    def has_unclear_attempts(self) -> bool:
         """Return whether any attempt may have acted without an answer."""
         return any(one.may_have_acted for one in self.attempts)
 
@@ -130,15 +130,15 @@ def attempt_records(
     return [AttemptRecord(rest, may_have_acted, pending_since), AttemptRecord(frozenset(omitted), may_have_acted=True)]
 
 
-def restore(call: Call, journal: Journal, maximum: int) -> CallState:
+def restore(call: Call, journal: Journal, max_devices: int) -> CallState:
     """Return the state of a call according to the journal; all positions are open if it has no record."""
     everything = all_of(len(call.devices))
     if not journal.may_have_history(call.number):
-        return CallState(call, RejectedDeviceSearch(everything, maximum))
+        return CallState(call, RejectedDeviceSearch(everything, max_devices))
     history = journal.attempts_of(call.number)
     settled = journal.settled_positions(call.number)
     if not (history or settled):
-        return CallState(call, RejectedDeviceSearch(everything, maximum))
+        return CallState(call, RejectedDeviceSearch(everything, max_devices))
     answered = {attempt: positions for attempt, positions in settled if attempt}
     attempts: list[AttemptRecord] = []
     for one in history:
@@ -152,7 +152,7 @@ def restore(call: Call, journal: Journal, maximum: int) -> CallState:
     still_open = tuple(position for position in everything if position not in closed)
     search = _replay(call, history, answered)
     if search is None or set(search.open()) != set(still_open):
-        search = RejectedDeviceSearch(still_open, maximum)
+        search = RejectedDeviceSearch(still_open, max_devices)
     return CallState(call, search, attempts)
 
 
@@ -165,7 +165,7 @@ def _replay(
     search: RejectedDeviceSearch[DeviceResult] = RejectedDeviceSearch(everything, largest)
     for attempt in history:
         requested = everything if attempt.positions is None else attempt.positions
-        if attempt.verdict not in (ANSWERED, *DEVICE_REFUSAL_CODES, PayloadTooLarge.code, CallRejected.code):
+        if attempt.verdict not in (ANSWERED, *DEVICE_REFUSAL_CODES, TooManyDevices.code, CallRejected.code):
             continue
         if search.next() != requested:
             return None
@@ -179,11 +179,11 @@ def _replay_attempt(
 ) -> None:
     requested, answered = positions
     if attempt.verdict == ANSWERED:
-        search.settled(requested, [position for position in requested if position not in set(answered)])
-    elif attempt.verdict == PayloadTooLarge.code:
-        search.too_many(requested, halved(requested), rejection_result(attempt.verdict, attempt.text))
+        search.record_accepted(requested, [position for position in requested if position not in set(answered)])
+    elif attempt.verdict == TooManyDevices.code:
+        search.record_too_large(requested, halved(requested), rejection_result(attempt.verdict, attempt.text))
     elif attempt.verdict == CallRejected.code:
-        search.settled(requested)
+        search.record_accepted(requested)
         if len(answered) > len(requested):
             search.give_up()
     else:
@@ -194,9 +194,9 @@ def _replay_attempt(
 
 def rejection_result(verdict: str | None, text: str) -> DeviceResult:
     """Return the result of devices that a refusal settles. After server errors they are unconfirmed."""
-    if verdict == STUBBORN:
+    if verdict == PERSISTENT_SERVER_ERROR:
         return DeviceResult(Outcome.UNCONFIRMED, reason=Reason.REPEATED_SERVER_ERROR, text=text)
-    reason = Reason.TOO_MANY_DEVICES if verdict == PayloadTooLarge.code else Reason.DEVICE_REFUSED
+    reason = Reason.TOO_MANY_DEVICES if verdict == TooManyDevices.code else Reason.DEVICE_REFUSED
     return DeviceResult(Outcome.FAILED, reason=reason, text=text)
 
 

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.identifiers import as_column, letters_and_digits, trimmed
-from telemetron_batch.planning.plan import SentRows
+from telemetron_batch.planning.plan import RowsToSend
 from telemetron_batch.storage.text_hash import encode_texts
 
 Holding = tuple[int, frozenset[str]]
 """A customer's code and the identifiers of all its devices."""
-States = npt.NDArray[np.int8]
+HoldingStates = npt.NDArray[np.int8]
 """Whether the customer holds the device: 1 yes, 0 no, below 0 the reason why it is not known."""
 
 UNKNOWN: Final = -1
@@ -38,7 +38,9 @@ _NONE: Final = -1
 _NOTHING: Final = np.empty(0, np.int64)
 
 
-def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()) -> States:
+def holding_states(
+    keys: RowsToSend, holdings: Iterable[Holding], absence_unproven: Collection[int] = ()
+) -> HoldingStates:
     """Return for each of some rows whether its customer holds its device.
 
     `absence_unproven` are codes of customers whose devices the API spells in its own form. Only an
@@ -53,7 +55,7 @@ def holding_states(keys: SentRows, holdings: Iterable[Holding], absence_unproven
 def are_in_holdings(devices: Sequence[str], holdings: Collection[str]) -> list[bool | None]:
     """Return for each of one customer's distinct devices whether the customer holds it; None if that is not known."""
     numbers = np.arange(len(devices))
-    keys = SentRows(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
+    keys = RowsToSend(rows=numbers, customer=np.zeros_like(numbers), device=numbers, devices=as_column(devices))
     states = holding_states(keys, [(0, frozenset(holdings))]).tolist()
     return [None if state < 0 else state == 1 for state in states]
 
@@ -61,7 +63,7 @@ def are_in_holdings(devices: Sequence[str], holdings: Collection[str]) -> list[b
 class _Comparison:
     """Compares rows with lists of holdings, batch by batch."""
 
-    def __init__(self, keys: SentRows) -> None:
+    def __init__(self, keys: RowsToSend) -> None:
         self._customer = keys.customer
         self._spellings = trimmed(keys.devices)
         self._device = keys.device
@@ -86,7 +88,7 @@ class _Comparison:
         if is_stray.any():
             self._alike.append(self._alike_pairs(owners[is_stray], names.filter(pa.array(is_stray))))
 
-    def states(self, absence_unproven: Collection[int]) -> States:
+    def states(self, absence_unproven: Collection[int]) -> HoldingStates:
         """Return the state of each row."""
         customer = self._customer
         unproven = np.intersect1d(np.concatenate(self._holders), np.array([*absence_unproven], np.int64))

@@ -126,7 +126,7 @@ class UnreleasedReport:
 def collect_unreleased(unassigns: CallPlan, journal: Journal | None) -> UnreleasedReport:
     """Return the unreleased devices of these calls according to the journal; without a journal, all devices."""
     unreleased, settled = UnreleasedDevices(), defaultdict[int, set[int]](set)
-    for recorded in journal.settlements() if journal else ():
+    for recorded in journal.recorded_answers() if journal else ():
         if unassigns.includes(recorded.call):
             settled[recorded.call].update(recorded.answer.results)
             unreleased.record(unassigns.call(recorded.call), recorded.answer)
@@ -159,7 +159,7 @@ def release_resolved_holds(journal: Journal, calls: CallPlan, reports: Sequence[
     unreleased = unreleased_among(
         reports, pa.array({call.devices[at] for _, call, answer in held for at in answer.results})
     )
-    for recorded in journal.settlements():
+    for recorded in journal.recorded_answers():
         call = calls.call(recorded.call)
         if call.action is Action.UNASSIGN:
             unreleased.record(call, recorded.answer)
@@ -191,14 +191,14 @@ def unknown_customers(journal: Journal, calls: CallPlan) -> list[StaleResult]:
     """
     unknown = [
         (number, calls.call(one.call), one.answer)
-        for number, one in journal.numbered_settlements()
+        for number, one in journal.numbered_answers()
         if calls.includes(one.call) and Results.of(one.answer.results).has_reason(Reason.CUSTOMER_NOT_FOUND)
     ]
     pairs = {
         (call.customer, device) for _, call, _ in unknown for device in call.devices if calls.has_multiple_calls(device)
     }
     assigned = _last_assigns(journal, calls, pairs)
-    return [StaleResult(number, call, _overtaken(call, answer, assigned)) for number, call, answer in unknown]
+    return [StaleResult(number, call, _superseded_part(call, answer, assigned)) for number, call, answer in unknown]
 
 
 def reopen_results(journal: Journal, stale: Iterable[StaleResult]) -> None:
@@ -244,7 +244,7 @@ def _last_assigns(journal: Journal, calls: CallPlan, pairs: set[tuple[str, str]]
     return last
 
 
-def _overtaken(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
+def _superseded_part(call: Call, answer: Answer, assigned: Mapping[tuple[str, str], int]) -> Answer | None:
     """Return the part of an unassign's answer about devices that a later stage has assigned; None if empty."""
     results = {
         at: result

@@ -34,7 +34,7 @@ class RunObserver:
     def on_start(self) -> None:
         """Handle the start of sending or verification. From now on no method may block the event loop."""
 
-    def on_progress(self, view: ProgressSnapshot) -> None:
+    def on_progress(self, snapshot: ProgressSnapshot) -> None:
         """Show the current state; called a few times per second. The last one is `over`."""
 
     def on_stop(self) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # a console shows progress without loading what makes calls
 _MIN_WINDOW: Final = 10.0
 """Seconds, and departures, over which a rate is measured at least. Over fewer it would fluctuate."""
 _MIN_SETTLED_CALLS: Final = 3
-"""Settled calls from which the measured speed is used to estimate the time left."""
+"""Minimum number of settled calls before the measured speed is used to estimate the time left."""
 _MIN_SHOWN_PAUSE_S: Final = 1.0
-"""Seconds from which a pause is shown."""
+"""Minimum seconds of a pause that is shown."""
 _GAP: Final = "  "
 _BAR_WIDTH_DIVISOR: Final = 8
 """The bar takes this fraction of the line."""
@@ -57,7 +57,7 @@ Piece = tuple[str, Style]
 class ProgressSnapshot:
     """The state of a run at one moment."""
 
-    what: str = "calls"
+    unit: str = "calls"
     """The word for what is counted."""
     calls: int
     """Number of calls of the plan, or of other units of work."""
@@ -74,7 +74,7 @@ class ProgressSnapshot:
     """Seconds since this process began to send."""
     down_at: float | None
     """When the API went down, in seconds since the epoch; None while it is up."""
-    condition: GateStatus
+    gate_status: GateStatus
     over: bool = False
     """Whether this process has stopped sending."""
 
@@ -91,29 +91,29 @@ class ProgressTracker:
         self._active_seconds = 0.0
         self._marks = deque([self._mark(self._began, 0)])
 
-    def view(self, *, over: bool = False) -> ProgressSnapshot:
+    def snapshot(self, *, over: bool = False) -> ProgressSnapshot:
         """Return a snapshot of the run."""
-        now, condition = clock.now(), self._gate.condition()
-        if condition.down_for is None and condition.pause_left <= 0:
+        now, gate_status = clock.now(), self._gate.status()
+        if gate_status.down_for is None and gate_status.pause_left <= 0:
             self._active_seconds += now - self._seen
         self._seen = now
-        self._remember(self._mark(now, condition.departures))
+        self._remember(self._mark(now, gate_status.permits_granted))
         return ProgressSnapshot(
-            what=self._counters.unit,
+            unit=self._counters.unit,
             calls=self._counters.calls,
             done=self._counters.calls_done,
             outcomes=dict(self._counters.outcomes),
             ceiling=self._ceiling,
-            reached=self._reached(condition),
-            seconds_left=self._seconds_left(condition),
+            reached=self._reached(gate_status),
+            seconds_left=self._seconds_left(gate_status),
             elapsed=now - self._began,
-            down_at=None if condition.down_for is None else self._wall() - condition.down_for,
-            condition=condition,
+            down_at=None if gate_status.down_for is None else self._wall() - gate_status.down_for,
+            gate_status=gate_status,
             over=over,
         )
 
-    def _mark(self, now: float, departures: int) -> _Sample:
-        return _Sample(now, self._active_seconds, self._counters.calls_done, departures)
+    def _mark(self, now: float, permits_granted: int) -> _Sample:
+        return _Sample(now, self._active_seconds, self._counters.calls_done, permits_granted)
 
     def _remember(self, mark: _Sample) -> None:
         """Keep the samples that a steady figure needs. A sample without new calls or departures adds nothing."""
@@ -123,20 +123,20 @@ class ProgressTracker:
         while len(self._marks) > 1 and self._marks[1].is_long_before(mark):
             self._marks.popleft()
 
-    def _reached(self, condition: GateStatus) -> float | None:
+    def _reached(self, gate_status: GateStatus) -> float | None:
         first, last = self._marks[0], self._marks[-1]
-        return _rate_of(condition.departures - first.departures, last.at - first.at, self._seen - first.at)
+        return _rate_of(gate_status.permits_granted - first.permits_granted, last.at - first.at, self._seen - first.at)
 
-    def _seconds_left(self, condition: GateStatus) -> float | None:
+    def _seconds_left(self, gate_status: GateStatus) -> float | None:
         """Return the rest of the pause plus the time for the open calls at the recent speed, without past pauses."""
-        if condition.down_for is not None:
+        if gate_status.down_for is not None:
             return None
         first, last = self._marks[0], self._marks[-1]
         settled = self._counters.calls_done - first.done
         speed = _rate_of(settled, last.active_s - first.active_s, self._active_seconds - first.active_s)
         if speed is None or settled < _MIN_SETTLED_CALLS:
-            speed = min(condition.rate, self._ceiling.per_second)
-        return condition.pause_left + (self._counters.calls - self._counters.calls_done) / speed
+            speed = min(gate_status.rate, self._ceiling.per_second)
+        return gate_status.pause_left + (self._counters.calls - self._counters.calls_done) / speed
 
 
 def _rate_of(number: int, until_last: float, until_now: float) -> float | None:
@@ -153,105 +153,111 @@ class _Sample:
     active_s: float
     """Seconds so far without a pause or an outage."""
     done: int
-    departures: int
+    permits_granted: int
 
     @property
     def counts(self) -> tuple[int, int]:
-        return self.done, self.departures
+        return self.done, self.permits_granted
 
     def is_long_before(self, later: _Sample) -> bool:
         """Return whether the time and departures between two samples suffice to measure a rate."""
-        return later.active_s - self.active_s >= _MIN_WINDOW and later.departures - self.departures >= _MIN_WINDOW
+        return (
+            later.active_s - self.active_s >= _MIN_WINDOW
+            and later.permits_granted - self.permits_granted >= _MIN_WINDOW
+        )
 
 
-def format_line(view: ProgressSnapshot, width: int) -> list[Piece]:
+def format_line(snapshot: ProgressSnapshot, width: int) -> list[Piece]:
     """Return the line in pieces of at most `width` characters together. Less important pieces are omitted first."""
-    count = _count(view)
-    state = [*_state(view, width - len(count[0]) - len(_GAP))] or ([] if view.over else [_pace(view)])
+    count = _count(snapshot)
+    state = [*_state(snapshot, width - len(count[0]) - len(_GAP))] or ([] if snapshot.over else [_pace(snapshot)])
     pieces = [count]
-    for piece in (*state, *_time(view)):
+    for piece in (*state, *_time(snapshot)):
         if _length([*pieces, piece]) <= width:
             pieces.append(piece)
-    bar, outcomes = _bar_and_outcomes(view, width, width - _length(pieces))
+    bar, outcomes = _bar_and_outcomes(snapshot, width, width - _length(pieces))
     return _joined(count, bar, [*pieces[1:], *outcomes])
 
 
-def _bar_and_outcomes(view: ProgressSnapshot, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
+def _bar_and_outcomes(snapshot: ProgressSnapshot, width: int, room: int) -> tuple[list[Piece], list[Piece]]:
     """Return the bar and the outcomes that fit into the rest of the line. Outcomes take precedence over the bar."""
-    bar = _bar(view, width // _BAR_WIDTH_DIVISOR)
-    outcomes = [*_outcomes(view, room)]
-    beside_bar = [*_outcomes(view, room - len(_text(bar)) - len(_GAP))] if bar else outcomes
+    bar = _bar(snapshot, width // _BAR_WIDTH_DIVISOR)
+    outcomes = [*_outcomes(snapshot, room)]
+    beside_bar = [*_outcomes(snapshot, room - len(_text(bar)) - len(_GAP))] if bar else outcomes
     if not bar or (outcomes and not beside_bar) or room < len(_text(bar)) + len(_GAP):
         return [], outcomes
     return bar, beside_bar
 
 
-def format_log(view: ProgressSnapshot) -> str:
+def format_log(snapshot: ProgressSnapshot) -> str:
     """Return the complete progress as a text for a log, without a bar."""
-    state = [text for text, _ in (*_state(view, 1000), *_time(view))]
-    outcomes = ", ".join(f"{view.outcomes[one]:,} {one}" for one in _DISPLAY_ORDER if view.outcomes.get(one))
-    pace = [] if view.over or view.condition.stop else [_pace(view)[0].strip()]
-    so_far = f"{view.done:,} of {view.calls:,} {view.what}, {', '.join([*pace, *state])}"
+    state = [text for text, _ in (*_state(snapshot, 1000), *_time(snapshot))]
+    outcomes = ", ".join(f"{snapshot.outcomes[one]:,} {one}" for one in _DISPLAY_ORDER if snapshot.outcomes.get(one))
+    pace = [] if snapshot.over or snapshot.gate_status.stop else [_pace(snapshot)[0].strip()]
+    so_far = f"{snapshot.done:,} of {snapshot.calls:,} {snapshot.unit}, {', '.join([*pace, *state])}"
     return f"{so_far}; {outcomes}" if outcomes else so_far
 
 
 # The pieces
 
 
-def _count(view: ProgressSnapshot) -> Piece:
-    calls = f"{view.calls:,}"
-    return f"{view.done:,}".rjust(len(calls)) + f"/{calls} {view.what}", Style.PLAIN
+def _count(snapshot: ProgressSnapshot) -> Piece:
+    calls = f"{snapshot.calls:,}"
+    return f"{snapshot.done:,}".rjust(len(calls)) + f"/{calls} {snapshot.unit}", Style.PLAIN
 
 
-def _bar(view: ProgressSnapshot, width: int) -> list[Piece]:
+def _bar(snapshot: ProgressSnapshot, width: int) -> list[Piece]:
     if width < _MIN_BAR_WIDTH:
         return []
-    full = math.floor(width * view.done / max(1, view.calls))
+    full = math.floor(width * snapshot.done / max(1, snapshot.calls))
     return [("━" * full, Style.DONE), ("─" * (width - full), Style.OPEN)]
 
 
-def _pace(view: ProgressSnapshot) -> Piece:
-    ceiling = "" if view.ceiling == Rate.AUTO else f"of {view.ceiling}"
-    if view.reached is None:
+def _pace(snapshot: ProgressSnapshot) -> Piece:
+    ceiling = "" if snapshot.ceiling == Rate.AUTO else f"of {snapshot.ceiling}"
+    if snapshot.reached is None:
         return f"up {ceiling.replace('of', 'to')}" if ceiling else "feeling its way", Style.SOFT
     if not ceiling:
-        return f"{_figure(view.reached)}/s", Style.PLAIN
-    return f"{_figure(view.reached * view.ceiling.seconds)} {ceiling}", Style.PLAIN
+        return f"{_figure(snapshot.reached)}/s", Style.PLAIN
+    return f"{_figure(snapshot.reached * snapshot.ceiling.seconds)} {ceiling}", Style.PLAIN
 
 
 def _figure(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 0.1 else f"{number:.2g}"
 
 
-def _state(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
+def _state(snapshot: ProgressSnapshot, room: int) -> Iterator[Piece]:
     """Yield the reason for a wait, if there is one, in at most `room` characters if possible."""
-    condition = view.condition
-    if view.over:
+    gate_status = snapshot.gate_status
+    if snapshot.over:
         return
-    if condition.stop:
-        yield "stopping: letting calls under way finish", Style.WAITING
-    elif view.down_at is not None:
-        since = f"{datetime.fromtimestamp(view.down_at):%H:%M}"
+    if gate_status.stop:
+        yield "stopping: waiting for calls in flight", Style.WAITING
+    elif snapshot.down_at is not None:
+        since = f"{datetime.fromtimestamp(snapshot.down_at):%H:%M}"
         long, short = (
             ("a probe is out", "probe out")
-            if condition.next_probe is None
-            else (f"next probe in {_whole(condition.next_probe)}", f"probe in {_whole(condition.next_probe)}")
+            if gate_status.next_probe is None
+            else (f"next probe in {_whole(gate_status.next_probe)}", f"probe in {_whole(gate_status.next_probe)}")
         )
         text = f"API down since {since}, {long}"
         yield text if len(text) <= room else f"down since {since}, {short}", Style.TROUBLE
-    elif condition.pause_left >= _MIN_SHOWN_PAUSE_S:
-        yield f"waiting {_whole(condition.pause_left)}: the API asked for it", Style.WAITING
+    elif gate_status.pause_left >= _MIN_SHOWN_PAUSE_S:
+        yield f"waiting {_whole(gate_status.pause_left)}: the API asked for it", Style.WAITING
 
 
 def _whole(seconds: float) -> str:
     return clock.duration(math.ceil(seconds))
 
 
-def _time(view: ProgressSnapshot) -> Iterator[Piece]:
-    if view.over:
-        yield f"{'stopped after' if view.done < view.calls else 'took'} {clock.duration(view.elapsed)}", Style.PLAIN
-    elif view.seconds_left is not None and view.done < view.calls and not view.condition.stop:
-        yield f"{_clock_text(_round_eta(view.seconds_left))} left", Style.PLAIN
+def _time(snapshot: ProgressSnapshot) -> Iterator[Piece]:
+    if snapshot.over:
+        yield (
+            f"{'stopped after' if snapshot.done < snapshot.calls else 'took'} {clock.duration(snapshot.elapsed)}",
+            Style.PLAIN,
+        )
+    elif snapshot.seconds_left is not None and snapshot.done < snapshot.calls and not snapshot.gate_status.stop:
+        yield f"{_clock_text(_round_eta(snapshot.seconds_left))} left", Style.PLAIN
 
 
 def _clock_text(seconds: float) -> str:
@@ -267,18 +273,18 @@ def _round_eta(seconds: float) -> float:
     return math.ceil(seconds / step) * step
 
 
-def _outcomes(view: ProgressSnapshot, room: int) -> Iterator[Piece]:
+def _outcomes(snapshot: ProgressSnapshot, room: int) -> Iterator[Piece]:
     """Yield the outcomes that fit. Bad outcomes are selected first and shown last."""
-    present = (one for one in _DISPLAY_ORDER if view.outcomes.get(one))
-    by_importance = sorted(present, key=lambda one: (one not in _BAD_OUTCOMES, -view.outcomes[one]))
+    present = (one for one in _DISPLAY_ORDER if snapshot.outcomes.get(one))
+    by_importance = sorted(present, key=lambda one: (one not in _BAD_OUTCOMES, -snapshot.outcomes[one]))
     shown: list[Outcome] = []
     for outcome in by_importance:
-        room -= len(_GAP) + len(f"{view.outcomes[outcome]:,} {outcome}")
+        room -= len(_GAP) + len(f"{snapshot.outcomes[outcome]:,} {outcome}")
         if room < 0:
             break
         shown.append(outcome)
     for outcome in sorted(shown, key=_DISPLAY_ORDER.index):
-        yield f"{view.outcomes[outcome]:,} {outcome}", Style.TROUBLE if outcome in _BAD_OUTCOMES else Style.SOFT
+        yield f"{snapshot.outcomes[outcome]:,} {outcome}", Style.TROUBLE if outcome in _BAD_OUTCOMES else Style.SOFT
 
 
 # Putting them together

@@ -4,9 +4,9 @@ A pure state machine over positions 0 ... n-1 of one call. It gets the result of
 returns the positions of the next one. The same history always gives the same state, so a resumed
 run replays the journal and continues.
 
-A request that contains a rejected device is refused as a whole and changes nothing. `budget` is the
-number of requests that can be wasted while requesting every open device alone still keeps the
-total within n + 1 requests after the first. An accepted group of k earns k - 1, a refused group
+A request that contains a rejected device is refused as a whole and changes nothing. `budget` is
+how many more requests may be refused: even if every open device must then be requested alone, the
+call makes at most n + 1 requests after the first. An accepted group of k earns k - 1, a refused group
 costs one. Groups are requested if the budget allows it, or with a small overdraft while rejected
 devices are rare: one bad device in 500 costs at most 18 requests, and no call of n costs more
 than n + 1. If the overdraft is not earned back, the last open devices are rejected without having
@@ -25,9 +25,9 @@ Refusal = TypeVar("Refusal")
 STOP_AFTER_SAME_ERROR: Final = 16
 """Devices refused alone with the same error, after which the rest is requested together one last time."""
 _MIN_ACCEPTED_IN_ROW: Final = 8
-"""Requests accepted in a row from which an overdraft is allowed."""
+"""Minimum number of requests accepted in a row before an overdraft is allowed."""
 _MIN_ACCEPTED_PER_REJECTED: Final = 6
-"""Accepted devices per rejected device from which an overdraft is allowed."""
+"""Minimum number of accepted devices per rejected device before an overdraft is allowed."""
 _DEVICES_PER_OVERDRAFT: Final = 16
 """Devices of the refused call for each request of overdraft."""
 
@@ -67,19 +67,19 @@ class _Search(Generic[Refusal]):
     last_chance: bool = False
     """Whether the rest is being requested together one last time."""
     accepted_in_row: int = 0
-    alone: list[Refusal | None] = field(default_factory=list)
+    single_results: list[Refusal | None] = field(default_factory=list)
     """Results of devices requested alone; None is an acceptance."""
 
 
 class RejectedDeviceSearch(Generic[Refusal]):
     """The open positions of one call. Call `next`, send the request and report its result."""
 
-    def __init__(self, positions: Positions, maximum: int) -> None:
+    def __init__(self, positions: Positions, max_devices: int) -> None:
         self._whole: deque[Positions] = deque()
         self._search: _Search[Refusal] | None = None
         self._requested_again: set[int] = set()
         self._rejected: dict[int, Rejected[Refusal]] = {}
-        self._enqueue(positions, maximum)
+        self._enqueue(positions, max_devices)
 
     def next(self) -> Positions | None:
         """Return the positions of the next request; None if all are settled."""
@@ -97,7 +97,7 @@ class RejectedDeviceSearch(Generic[Refusal]):
         settled, self._rejected = self._rejected, {}
         return settled
 
-    def settled(self, requested: Positions, omitted: Collection[int] = ()) -> Positions:
+    def record_accepted(self, requested: Positions, omitted: Collection[int] = ()) -> Positions:
         """Record a request that ended without a refusal.
 
         `omitted` positions are requested once more. Return those that were omitted for the second time.
@@ -123,16 +123,16 @@ class RejectedDeviceSearch(Generic[Refusal]):
                 refusal=refusal,
                 allowed_overdraft=len(requested) // _DEVICES_PER_OVERDRAFT,
             )
-            _suspect(self._search, _Group(requested, refusal), named)
+            _add_bad_group(self._search, _Group(requested, refusal), named)
         else:
-            _spend(self._search, requested)
+            _count_refused(self._search, requested)
             self._search.budget -= 1
-            _suspect(self._search, _Group(requested, refusal), named)
+            _add_bad_group(self._search, _Group(requested, refusal), named)
             if self._search.last_chance:
                 self._search.requests_left = 0
         self._close_if_done()
 
-    def too_many(self, requested: Positions, maximum: int, refusal: Refusal) -> None:
+    def record_too_large(self, requested: Positions, max_devices: int, refusal: Refusal) -> None:
         """Record that the request contained too many devices. A single device that is too many is rejected.
 
         Waiting requests are split as well, because they would be refused for the same reason.
@@ -143,7 +143,7 @@ class RejectedDeviceSearch(Generic[Refusal]):
         else:
             waiting = tuple(position for group in (requested, *self._whole) for position in group)
             self._whole.clear()
-            self._enqueue(waiting, maximum)
+            self._enqueue(waiting, max_devices)
 
     def open(self) -> Positions:
         """Return all positions that are not settled, in no particular order."""
@@ -157,16 +157,16 @@ class RejectedDeviceSearch(Generic[Refusal]):
         self._search = None
         return rest
 
-    def _enqueue(self, positions: Positions, maximum: int) -> None:
-        """Split positions into requests of at most `maximum`, in front of those that already wait."""
-        pieces = [positions[at : at + maximum] for at in range(0, len(positions), maximum)]
+    def _enqueue(self, positions: Positions, max_devices: int) -> None:
+        """Split positions into requests of at most `max_devices`, in front of those that already wait."""
+        pieces = [positions[at : at + max_devices] for at in range(0, len(positions), max_devices)]
         self._whole.extendleft(reversed(pieces))
 
     def _accepted(self, requested: Positions) -> None:
         if self._search is None:
             self._whole.popleft()
         else:
-            _clear(self._search, requested)
+            _count_accepted(self._search, requested)
             self._close_if_done()
 
     def _reject(self, positions: Positions, refusal: Refusal, *, alone: bool) -> None:
@@ -177,11 +177,13 @@ class RejectedDeviceSearch(Generic[Refusal]):
         if self._search is None:
             self._whole.popleft()
             return
-        _spend(self._search, requested)
+        _count_refused(self._search, requested)
         self._search.accepted_in_row = 0
         self._search.group_size = 1
-        self._search.alone.append(refusal)
-        if len(self._search.alone) == STOP_AFTER_SAME_ERROR and all(one == refusal for one in self._search.alone):
+        self._search.single_results.append(refusal)
+        if len(self._search.single_results) == STOP_AFTER_SAME_ERROR and all(
+            one == refusal for one in self._search.single_results
+        ):
             _retry_rest_together(self._search)
 
     def _close_if_done(self) -> None:
@@ -227,7 +229,7 @@ def _next_size(search: _Search[Refusal], wanted: int) -> int:
     """Return how many positions to request at once: all that are wanted only if the budget suffices."""
     if search.budget >= wanted.bit_length():
         return wanted
-    rejected = len(search.alone) - search.alone.count(None)
+    rejected = len(search.single_results) - search.single_results.count(None)
     are_rare = (
         search.accepted_in_row >= _MIN_ACCEPTED_IN_ROW and search.cleared >= _MIN_ACCEPTED_PER_REJECTED * rejected
     )
@@ -236,7 +238,7 @@ def _next_size(search: _Search[Refusal], wanted: int) -> int:
     return 1
 
 
-def _spend(search: _Search[Refusal], requested: Positions) -> None:
+def _count_refused(search: _Search[Refusal], requested: Positions) -> None:
     """Count one refused request and remove its positions from the groups."""
     search.requests_left -= 1
     if search.bad_groups:
@@ -248,7 +250,7 @@ def _spend(search: _Search[Refusal], requested: Positions) -> None:
             search.open.popleft()
 
 
-def _clear(search: _Search[Refusal], requested: Positions) -> None:
+def _count_accepted(search: _Search[Refusal], requested: Positions) -> None:
     """Count one accepted request; the rest of a guilty group stays guilty."""
     search.requests_left -= 1
     if search.bad_groups:
@@ -263,10 +265,10 @@ def _clear(search: _Search[Refusal], requested: Positions) -> None:
     search.group_size = 2 * max(search.group_size, len(requested))
     search.accepted_in_row += 1
     if len(requested) == 1:
-        search.alone.append(None)
+        search.single_results.append(None)
 
 
-def _suspect(search: _Search[Refusal], group: _Group[Refusal], named: Sequence[int]) -> None:
+def _add_bad_group(search: _Search[Refusal], group: _Group[Refusal], named: Sequence[int]) -> None:
     """Add a refused group as a whole, or each device alone that the refusal names."""
     suspects = set(named)
     singles = [position for position in group.positions if position in suspects]

@@ -47,7 +47,7 @@ class RunLimits:
     uptime: Callable[[], float] = clock.uptime
     """Returns the seconds since this machine's boot."""
 
-    def lasts(self, sent_at_uptime: float | None) -> float:
+    def pending_seconds(self, sent_at_uptime: float | None) -> float:
         """Return for how many seconds an attempt of an earlier process may still act.
 
         If its uptime is not known, assume the longest time. The wall clock may have been set since.
@@ -73,7 +73,7 @@ class _SchedulerState:
     The time is one of the event loop's clock, which never jumps.
     """
 
-    def expect_late(self, call: Call, positions: Iterable[int], until: float) -> None:
+    def record_pending(self, call: Call, positions: Iterable[int], until: float) -> None:
         """Record an attempt that may still act until this time."""
         for at in positions:
             pair = call.customer, call.devices[at]
@@ -122,7 +122,7 @@ class Scheduler:
         self._plan = plan
         self._journal = journal
         self._executor = executor
-        self._halt = executor.halt
+        self._halt = executor.stop_signal
         self._limits = limits
         self._state = _SchedulerState(RunCounters(plan.calls), limits.unreleased)
         self._baseline = baseline
@@ -197,14 +197,14 @@ class Scheduler:
     def _record(self, call: Call, result: CallResult) -> None:
         """Count a call's answers, apply them to other calls and check the limits."""
         for answer in result.answers:
-            self._learn(call, answer)
+            self._apply_answer(call, answer)
         done = sum(len(answer.results) for answer in result.answers)
         done += self._state.settled.get(call.number, 0)
         self.counters.calls_done += done == len(call.devices)
         if result.pending_since is not None:
             until = result.pending_since + self._limits.late_effect_s
-            self._state.expect_late(call, range(len(call.devices)), until)
-        if result.has_doubts:
+            self._state.record_pending(call, range(len(call.devices)), until)
+        if result.has_unclear_attempts:
             self._expect_new_customer(call)
         self._check_limits()
         for callback in self.on_call:
@@ -215,11 +215,11 @@ class Scheduler:
         if call.action.facts.may_create and not self._journal.was_known(call.customer):
             self.counters.perhaps_new_customers.add(call.customer)
 
-    def _learn(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
+    def _apply_answer(self, call: Call, answer: Answer, *, is_new: bool = True) -> None:
         """Apply an answer to later calls; `is_new` if this process received it."""
         self.counters.add(call.customer, answer)
         if self._baseline is not None:
-            self._baseline.learn(call, answer)
+            self._baseline.record_own_changes(call, answer)
         if call.action is Action.ASSIGN:
             return
         self._state.unreleased.record(call, answer)
@@ -242,7 +242,7 @@ class Scheduler:
         if not results:
             return None
         answer = Answer(results)
-        await self._journal.record_results(RecordedAnswer(call.number, answer, by_attempt=False))
+        await self._journal.record_results(RecordedAnswer(call.number, answer, came_from_attempt=False))
         return answer
 
     def _open_positions(self, call: Call) -> Iterable[int]:
@@ -257,7 +257,7 @@ class Scheduler:
         """Record an unassign as failed without sending it, because the API does not know the customer."""
         result = DeviceResult(Outcome.FAILED, reason=Reason.CUSTOMER_NOT_FOUND)
         answer = Answer(dict.fromkeys(range(len(call.devices)), result))
-        await self._journal.record_results(RecordedAnswer(call.number, answer, by_attempt=False))
+        await self._journal.record_results(RecordedAnswer(call.number, answer, came_from_attempt=False))
         self._record(call, CallResult((answer,)))
 
     def _safe_at(self, call: Call) -> float:
@@ -291,7 +291,7 @@ class Scheduler:
         if not unknown:
             return
         settled, outcomes = Counter[int](), Counter[Outcome]()
-        for recorded in self._journal.settlements():
+        for recorded in self._journal.recorded_answers():
             settled[recorded.call] += len(recorded.answer.results)
             outcomes.update(Results.of(recorded.answer.results).counts())
         failed = sum(outcomes[outcome] for outcome in FAILURES)
@@ -302,18 +302,18 @@ class Scheduler:
 
     def _restore(self) -> None:
         """Apply what earlier processes of this run have settled, and their attempts that may still act."""
-        for recorded in self._journal.settlements():
+        for recorded in self._journal.recorded_answers():
             number = recorded.call
             self._state.settled[number] = self._state.settled.get(number, 0) + len(recorded.answer.results)
-            self._learn(self._plan.call(number), recorded.answer, is_new=False)
+            self._apply_answer(self._plan.call(number), recorded.answer, is_new=False)
         for attempt in self._journal.unclear_attempts():
             call = self._plan.call(attempt.call)
             self._executor.unanswered.add(call, _requested(call, attempt.positions))
             self._expect_new_customer(call)
         for pending in self._journal.pending_attempts():
             call = self._plan.call(pending.call)
-            until = clock.now() + self._limits.lasts(pending.uptime)
-            self._state.expect_late(call, _requested(call, pending.positions), until)
+            until = clock.now() + self._limits.pending_seconds(pending.uptime)
+            self._state.record_pending(call, _requested(call, pending.positions), until)
         self.counters.calls_done = sum(
             done == self._plan.size_of(number)
             for number, done in self._state.settled.items()

@@ -18,7 +18,7 @@ from telemetron_batch.domain.stops import Advice, Stop, StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.calls import CallPlan
-from telemetron_batch.rate_limit.limiter_factory import LimiterContext, OpenLimiter, open_rate_limiter
+from telemetron_batch.rate_limit.limiter_factory import LimiterContext, LimiterSession, open_rate_limiter
 from telemetron_batch.rate_limit.outage import OutageDetector
 from telemetron_batch.sending.holds import UnreleasedDevices
 from telemetron_batch.sending.observer import RunObserver
@@ -37,7 +37,7 @@ _PROGRESS_INTERVAL_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SendContext:
     """What to send and how to record and show it."""
 
     config: RunConfig
@@ -59,44 +59,50 @@ class Session:
     post: Post
     customer_query: CustomerQuery
     gate: AttemptGate
-    rate_limiter: OpenLimiter
+    rate_limiter: LimiterSession
 
 
 @asynccontextmanager
-async def open_session(job: Job, target: ApiTarget) -> AsyncIterator[Session]:
+async def open_session(send_context: SendContext, target: ApiTarget) -> AsyncIterator[Session]:
     """Open a session and close it at the end. Signals, the deadline and a lost lease stop it."""
-    sending = job.config.sending
+    sending = send_context.config.sending
     attempt_expiry = sending.timeout + LATE_EFFECT_MARGIN_S
     # An attempt of an earlier process may have had a longer timeout.
-    job.journal.set_facts(quiet=max(job.journal.meta(Fact.QUIET, 0.0), attempt_expiry))
-    folder = lock_folders(None if job.config.sandbox else job.config.lock_dir)[-1]
-    file = job.pacer_file or folder / f"{target.name}.json"
-    context = LimiterContext(target.name, file, attempt_expiry, job.clock.wall, _event_sink(job))
-    connecting = open_client(target, timeout=sending.timeout, wall=job.clock.wall, secrets=job.config.secrets)
+    send_context.journal.set_facts(quiet=max(send_context.journal.fact(Fact.LATE_EFFECT_S, 0.0), attempt_expiry))
+    folder = lock_folders(None if send_context.config.sandbox else send_context.config.lock_dir)[-1]
+    file = send_context.pacer_file or folder / f"{target.name}.json"
+    context = LimiterContext(target.name, file, attempt_expiry, send_context.clock.wall, _event_sink(send_context))
+    connecting = open_client(
+        target, timeout=sending.timeout, wall=send_context.clock.wall, secrets=send_context.config.secrets
+    )
     async with open_rate_limiter(sending, context) as rate_limiter, connecting as client:
         gate = AttemptGate(
-            rate_limiter.limiter, OutageDetector(), _wait_limits(job), on_event=context.on_event, wall=job.clock.wall
+            rate_limiter.limiter,
+            OutageDetector(),
+            _wait_limits(send_context),
+            on_event=context.on_event,
+            wall=send_context.clock.wall,
         )
-        gate.can_record = lambda: not job.journal.is_short_of_disk
-        gate.owns_run = lambda: job.lease.is_valid
-        customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=job.clock.wall)
-        shutdown = Shutdown(gate.halt, client)
+        gate.can_record = lambda: not send_context.journal.is_short_of_disk
+        gate.owns_run = lambda: send_context.lease.is_valid
+        customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=send_context.clock.wall)
+        shutdown = Shutdown(gate.stop_signal, client)
         with (
-            stop_at_deadline(gate.halt, sending.deadline),
-            stop_on_signals(job.observer, shutdown),
-            stop_on_lease_loss(job.lease, shutdown),
+            stop_at_deadline(gate.stop_signal, sending.deadline),
+            stop_on_signals(send_context.observer, shutdown),
+            stop_on_lease_loss(send_context.lease, shutdown),
         ):
             yield Session(client.post, customer_query, gate, rate_limiter)
     if rate_limiter.limiter.learned_rate is not None:
-        job.journal.set_facts(rateFound=round(rate_limiter.limiter.learned_rate, 3))
+        send_context.journal.set_facts(rateFound=round(rate_limiter.limiter.learned_rate, 3))
 
 
-async def run_until_stopped(work: Awaitable[None], halt: StopSignal) -> None:
+async def run_until_stopped(work: Awaitable[None], stop_signal: StopSignal) -> None:
     """Await the work; turn errors of the disk, the journal and the lease into a stop of the run."""
     try:
         await work
     except* (DiskError, PathError, JournalError, LockedError, OSError) as group:
-        halt.set(stop_for_error(group.exceptions[0]))
+        stop_signal.set(stop_for_error(group.exceptions[0]))
 
 
 def stop_for_error(error: Exception) -> Stop:
@@ -106,33 +112,37 @@ def stop_for_error(error: Exception) -> Stop:
     return Stop(StopReason.ERROR, getattr(translated, "reason", str(translated)), advice=advice)
 
 
-def _wait_limits(job: Job) -> WaitLimits:
-    sending = job.config.sending
+def _wait_limits(send_context: SendContext) -> WaitLimits:
+    sending = send_context.config.sending
     pause = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
     return WaitLimits(down=sending.give_up_after, pause=pause)
 
 
-def run_limits(job: Job) -> RunLimits:
+def run_limits(send_context: SendContext) -> RunLimits:
     """Return the limits of a run, with percentages converted to numbers of rows."""
-    brakes, sending = job.config.brakes, job.config.sending
+    brakes, sending = send_context.config.brakes, send_context.config.sending
     return RunLimits(
         concurrency=sending.concurrency,
-        max_failed=None if brakes.max_failed is None else brakes.max_failed.of(job.plan.rows_for_percent_limits),
-        max_skipped=None if brakes.max_skipped is None else brakes.max_skipped.of(job.plan.unassign_rows),
+        max_failed=None
+        if brakes.max_failed is None
+        else brakes.max_failed.limit_for(send_context.plan.rows_for_percent_limits),
+        max_skipped=None
+        if brakes.max_skipped is None
+        else brakes.max_skipped.limit_for(send_context.plan.unassign_rows),
         max_new_customers=brakes.max_new_customers,
         hold_transfers=sending.hold_transfers,
-        unreleased=job.unreleased,
-        late_effect_s=job.journal.meta(Fact.QUIET),
-        uptime=job.clock.uptime,
+        unreleased=send_context.unreleased,
+        late_effect_s=send_context.journal.fact(Fact.LATE_EFFECT_S),
+        uptime=send_context.clock.uptime,
     )
 
 
-def _event_sink(job: Job) -> EventSink:
+def _event_sink(send_context: SendContext) -> EventSink:
     def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
-        job.journal.record_event(job.clock.wall(), kind, text)
+        send_context.journal.record_event(send_context.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
         if is_shown:
-            job.observer.on_message(kind, text)
+            send_context.observer.on_message(kind, text)
 
     return on_event
 
@@ -147,11 +157,11 @@ async def show_progress(observer: RunObserver, watch: ProgressTracker) -> AsyncI
     finally:
         if polling is not None:
             polling.cancel()
-            observer.on_progress(watch.view(over=True))
+            observer.on_progress(watch.snapshot(over=True))
         observer.on_stop()
 
 
 async def _poll_progress(observer: RunObserver, watch: ProgressTracker) -> None:
     while True:
-        observer.on_progress(watch.view())
+        observer.on_progress(watch.snapshot())
         await clock.sleep(_PROGRESS_INTERVAL_S)

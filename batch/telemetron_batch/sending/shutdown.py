@@ -25,8 +25,8 @@ SHUTDOWN_GRACE_S: Final = 3.5
 class Shutdown:
     """Stops a run early: no further attempt leaves, and those in flight get a short time to finish."""
 
-    def __init__(self, halt: StopSignal, client: HttpClient) -> None:
-        self._halt = halt
+    def __init__(self, stop_signal: StopSignal, client: HttpClient) -> None:
+        self._halt = stop_signal
         self._client = client
         self.begun = False
 
@@ -44,11 +44,11 @@ class Shutdown:
 
 
 @contextmanager
-def stop_at_deadline(halt: StopSignal, seconds: float | None) -> Iterator[None]:
+def stop_at_deadline(stop_signal: StopSignal, seconds: float | None) -> Iterator[None]:
     """Stop the run this many seconds from now; never if None."""
     loop = asyncio.get_running_loop()
     stop = Stop(StopReason.DEADLINE)
-    timer = None if seconds is None else loop.call_later(seconds, halt.set, stop)
+    timer = None if seconds is None else loop.call_later(seconds, stop_signal.set, stop)
     try:
         yield
     finally:
@@ -74,7 +74,7 @@ def _stop_on_signal(observer: RunObserver, shutdown: Shutdown) -> Iterator[None]
         if shutdown.begun:
             observer.on_stop()
             os._exit(ExitCode.STOPPED)
-        observer.on_message("stop", f"{name}: letting calls under way finish; once more ends at once")
+        observer.on_message("stop", f"{name}: waiting for calls in flight; a second signal exits at once")
         shutdown.begin(f"stopped by {name}")
 
     if threading.current_thread() is not threading.main_thread():

@@ -5,7 +5,7 @@
     rate_slots   divide the rate among the shards that run at once
     run_shard    make the calls of one shard, with its own journal
     barrier      collect the devices that the unassigns of all shards did not surely release
-    gather       refuse a shard that has lost what the run's journal already has
+    lost_records refuse a shard that has lost what the run's journal already has
     merge        import the journals of all shards into the run's, and report the run
     report       report a run, sharded or not
 

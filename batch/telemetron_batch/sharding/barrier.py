@@ -21,7 +21,7 @@ _LOCK_WAIT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Barrier:
+class UnreleasedByShard:
     """The devices that each shard has not surely released, in the order of the shards."""
 
     unreleased: tuple[UnreleasedReport, ...]
@@ -43,7 +43,7 @@ class Barrier:
 
 
 @translate_system_errors()
-def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
+def collect_unreleased_by_shard(folder: Path, *, clock: Clock | None = None) -> UnreleasedByShard:
     """Return the devices that the shards of a run have not surely released so far.
 
     Raises LockedError while a shard is unassigning.
@@ -56,7 +56,7 @@ def barrier(folder: Path, *, clock: Clock | None = None) -> Barrier:
     # Another process may be reading the same shard.
     waiting = LockWaiter.for_seconds(folder.name, _LOCK_WAIT_S, clock)
     reads = (partial(_read_unreleased, folder, shard, clock) for shard in layout.shards)
-    return Barrier(tuple(map(waiting.retry_while_locked, reads)))
+    return UnreleasedByShard(tuple(map(waiting.retry_while_locked, reads)))
 
 
 def _read_unreleased(run: Path, shard: Shard, clock: Clock) -> UnreleasedReport:

@@ -25,14 +25,14 @@ from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run,
 from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.sending.holds import UnreleasedReport, release_resolved_holds
 from telemetron_batch.sharding.barrier import read_from_journal
-from telemetron_batch.sharding.gather import (
-    GATHERED,
-    Extent,
+from telemetron_batch.sharding.lost_records import (
+    MERGED_EXTENTS,
+    JournalCounts,
     gathered_from,
     require_calls,
     require_journal,
+    require_no_results,
     require_same,
-    require_unknown,
 )
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, shard_folder
 from telemetron_batch.sharding.shard_plan import (
@@ -61,12 +61,12 @@ class _ShardJournals:
     """By shard that has started, when its last work ended; None if its process was killed."""
     stops: dict[int, Stop] = field(default_factory=dict)
     """By shard that has started, why it stopped, or would have if it had open calls."""
-    extents: dict[int, Extent] = field(default_factory=dict)
+    extents: dict[int, JournalCounts] = field(default_factory=dict)
     """By shard that has started, the extent of its journal."""
     lost: int = 0
     """Number of records missing in those journals."""
-    quiet: float = 0.0
-    """The latest `Fact.QUIET` of all shards."""
+    late_effect_s: float = 0.0
+    """The latest `Fact.LATE_EFFECT_S` of all shards."""
 
     @cached_property
     def numbers(self) -> dict[int, Ints]:
@@ -82,13 +82,13 @@ class _ShardJournals:
 
     def facts(self) -> dict[str, object]:
         """Return the facts about the gathered journals, to be stored in the run's journal."""
-        return {GATHERED: self.extents, LOST_IN_SHARDS: self.lost}
+        return {MERGED_EXTENTS: self.extents, LOST_IN_SHARDS: self.lost}
 
     def journals(self) -> Iterator[Journal]:
         """Yield the journals of the shards that have started, one open at a time."""
         for shard, folder in self._started():
             with open_journal(folder) as journal:
-                self._learn(shard.number, journal)
+                self._add_journal(shard.number, journal)
                 yield journal
 
     def _started(self) -> Iterator[tuple[Shard, Path]]:
@@ -98,12 +98,12 @@ class _ShardJournals:
             if (folder / JOURNAL_NAME).exists():
                 yield shard, folder
 
-    def _learn(self, shard: int, journal: Journal) -> None:
-        self.ends[shard] = journal.meta(Fact.ENDED_AT)
+    def _add_journal(self, shard: int, journal: Journal) -> None:
+        self.ends[shard] = journal.fact(Fact.ENDED_AT)
         self.extents[shard] = journal.extent()
         self.lost += journal.records_lost
-        self.quiet = max(self.quiet, journal.meta(Fact.QUIET, 0.0))
-        if journal.meta(Fact.PHASE) is not None:
+        self.late_effect_s = max(self.late_effect_s, journal.fact(Fact.LATE_EFFECT_S, 0.0))
+        if journal.fact(Fact.PHASE) is not None:
             self.stops[shard] = load_stop_reason(journal) or _reason_open(journal)
 
     def read_unreleased(self) -> list[UnreleasedReport]:
@@ -143,9 +143,9 @@ def _read_unreleased(run: Path, shard: int) -> UnreleasedReport:
 
 def _reason_open(journal: Journal) -> Stop:
     """Return why a shard has open calls although its last work ended normally."""
-    if stopped := parse_stop(journal.meta(Fact.UNASSIGNING)):
+    if stopped := parse_stop(journal.fact(Fact.UNASSIGN_STOP)):
         return stopped
-    assigned = journal.meta(Fact.PHASE) == Phase.ASSIGN
+    assigned = journal.fact(Fact.PHASE) == Phase.ASSIGN
     return Stop(StopReason.SHARD_HOLDS_ENDED if assigned else StopReason.SHARD_ASSIGNS_OPEN)
 
 
@@ -166,7 +166,7 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
             require_journal(folder, shard, gathered_from(journal, shard))
             require_shard(folder, shard.number)
             require_calls(folder, shard)
-            require_unknown(folder, journal, shard)
+            require_no_results(folder, journal, shard)
         for shard in layout.shards:
             stack.enter_context(acquire_lease(lock_of_shard(folder, shard.number), waiting))
         plan = replan_from_journal(journal, stack.enter_context(run_scratch(folder, lease)))
@@ -177,6 +177,6 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
         journal.import_from(shards.journals(), shards.facts)
         release_resolved_holds(journal, plan, unreleased)
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
-        journal.set_facts(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.quiet)
-        config = load_stored_config(folder, journal.meta(Fact.OPTIONS), with_key=False)
+        journal.set_facts(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.late_effect_s)
+        config = load_stored_config(folder, journal.fact(Fact.OPTIONS), with_key=False)
         return finish_run(replace(config, xlsx=config.xlsx or xlsx), plan, journal)

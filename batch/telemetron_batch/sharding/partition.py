@@ -110,7 +110,7 @@ def _balance(sizes: Iterable[int], shards: int) -> Iterator[int]:
 
 def _lane_pairs(plan: Plan) -> Ints:
     """Return pairs of customers whose calls are in the same lane."""
-    lane = np.searchsorted(plan.lanes, plan.groups.first_call[:-1], side="right")
+    lane = np.searchsorted(plan.lane_bounds, plan.groups.first_call[:-1], side="right")
     return _adjacent_pairs(lane, plan.groups.customer.astype(np.int64))
 
 
@@ -132,7 +132,7 @@ def _device_pairs(plan: Plan) -> Ints:
 
 def _sent_rows(plan: Plan) -> Iterator[tuple[Ints, npt.NDArray[np.bool_], pa.Array]]:
     """Yield customer, whether the stage is late enough to take something back, and device of all rows sent."""
-    for part, groups in zip(plan.parts, plan.groups_by_part(), strict=True):
+    for part, groups in zip(plan.partitions, plan.groups_by_part(), strict=True):
         size = plan.groups.size[groups]
         late = np.repeat(plan.groups.stage[groups] >= FIRST_TAKEBACK_STAGE, size)
         customer = np.repeat(plan.groups.customer[groups].astype(np.int64), size)
@@ -158,7 +158,7 @@ def write_shards(plan: Plan, run: Path, shards: int) -> list[Shard]:
 def _write_calls(plan: Plan, run: Path, shard: int, numbers: Ints) -> Shard:
     """Write the calls of one shard."""
     path = make_private_dir(shard_folder(run, shard)) / CALLS
-    lanes = plan.lanes[np.searchsorted(plan.lanes, numbers, side="right") - 1]
+    lanes = plan.lane_bounds[np.searchsorted(plan.lane_bounds, numbers, side="right") - 1]
     with atomic_write(path) as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         for first in range(0, len(numbers), _BATCH_CALLS):
             batch = slice(first, first + _BATCH_CALLS)

@@ -18,7 +18,7 @@ def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) 
     For a sharded run, the journals of the shards are merged first.
     """
     require_run(folder)
-    (division,) = stored_facts(folder, Fact.DIVISION)
+    (division,) = stored_facts(folder, Fact.SHARD_LAYOUT)
     if division is not None:
         return merge_and_report(folder, xlsx=xlsx, clock=clock)
     return pipeline.report(folder, xlsx=xlsx)

@@ -20,7 +20,7 @@ from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.journal.resume_hint import stopping_if_sent, translate_system_errors
+from telemetron_batch.journal.resume_hint import errors_as_stop_if_sent, translate_system_errors
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run.finish import serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
@@ -43,9 +43,9 @@ from telemetron_batch.sending.holds import (
 )
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
-from telemetron_batch.sending.session import Job
-from telemetron_batch.sharding.barrier import barrier, unfinished
-from telemetron_batch.sharding.gather import Extent, gathered_from, require_journal, require_same
+from telemetron_batch.sending.session import SendContext
+from telemetron_batch.sharding.barrier import collect_unreleased_by_shard, unfinished
+from telemetron_batch.sharding.lost_records import JournalCounts, gathered_from, require_journal, require_same
 from telemetron_batch.sharding.partition import CALLS, FIRST_ASSIGN_STAGE, Shard, ShardCalls, check_calls, shard_folder
 from telemetron_batch.sharding.rate_slots import acquire_slot, slot_rate
 from telemetron_batch.sharding.shard_plan import (
@@ -96,7 +96,7 @@ def _run_shard(
     with (
         acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, observer)) as lease,
         _own_journal(run, one, extent, lease) as journal,
-        stopping_if_sent(journal),
+        errors_as_stop_if_sent(journal),
         log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
     ):
         work = _ShardRun(config, run, layout, one, journal, observer, clock, lease, transport, clock.wall())
@@ -106,7 +106,7 @@ def _run_shard(
         return work.summary(phase, stop)
 
 
-def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, Extent | None]:
+def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayout, JournalCounts | None]:
     """Return the options of the plan overridden by those given now, the layout, and what was gathered from the shard.
 
     Raises BatchError.
@@ -115,8 +115,8 @@ def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayou
         layout = ShardLayout.of(journal)
         if layout is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
-        given = {**config.given_options, "base_url": journal.meta(Fact.BASE_URL)}
-        planned = load_stored_config(run, {**journal.meta(Fact.OPTIONS), **given}, with_key=config.api_key is None)
+        given = {**config.given_options, "base_url": journal.fact(Fact.BASE_URL)}
+        planned = load_stored_config(run, {**journal.fact(Fact.OPTIONS), **given}, with_key=config.api_key is None)
         phase = f" --phase {config.phase}" if config.phase else ""
         planned = with_access(planned, config.sending, f"{shard_command(run, config.shard)}{phase}")
         sending = replace(planned.sending, limit_url=config.sending.limit_url or planned.sending.limit_url)
@@ -138,12 +138,12 @@ def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayou
 
 
 @contextmanager
-def _own_journal(run: Path, shard: Shard, extent: Extent | None, lease: Lease) -> Iterator[Journal]:
+def _own_journal(run: Path, shard: Shard, extent: JournalCounts | None, lease: Lease) -> Iterator[Journal]:
     """Open the shard's journal, created if it does not exist; refuse one that has less than was gathered from it."""
     folder = shard_folder(run, shard.number)
     require_journal(run, shard, extent)
     if not (folder / JOURNAL_NAME).exists():
-        facts: dict[str, object] = {Fact.RUN_ID: run.name, Fact.SHARD: shard.number, Fact.CALLS: shard.sha256}
+        facts: dict[str, object] = {Fact.RUN_ID: run.name, Fact.SHARD: shard.number, Fact.CALLS_HASH: shard.sha256}
         JournalDraft(folder / JOURNAL_NAME).publish(facts)
     with open_journal(folder, lease) as journal:
         require_same(journal, shard, extent)
@@ -188,7 +188,7 @@ class _ShardRun:
         stop = None if phase is Phase.ASSIGN else self._with_recorded_end(Phase.UNASSIGN, self._unassign)
         if stop is not None or phase is Phase.UNASSIGN:
             return stop
-        return self._with_recorded_end(Phase.ASSIGN, partial(self._assign, first_all=phase is None))
+        return self._with_recorded_end(Phase.ASSIGN, partial(self._assign, wait_for_other_shards=phase is None))
 
     def _with_recorded_end(self, phase: Phase, work: Callable[[], Stop | None]) -> Stop | None:
         """Do the work of a phase and store how it ended."""
@@ -222,17 +222,17 @@ class _ShardRun:
         """Write the devices that the unassigns have not surely released."""
         collect_unreleased(self._calls(Phase.UNASSIGN), self.journal).write(self.folder / UNRELEASED_FILE)
 
-    def _assign(self, *, first_all: bool) -> Stop | None:
+    def _assign(self, *, wait_for_other_shards: bool) -> Stop | None:
         """Make the other calls, except for devices that may still be with a former owner.
 
-        While a device of this shard is still to be unassigned by any shard, only the first assign stage is made:
-        an assign that is held for it must come before the later stages that take the same device back.
+        If some shard has not yet unassigned a device of this shard, only the first assign stage is made: a held
+        assign of that device must be sent before a later stage unassigns the device again.
         """
         if not (self.folder / UNRELEASED_FILE).exists():
             self._publish_unreleased()
-        if first_all and (missing := self._wait_for_other_shards()):
+        if wait_for_other_shards and (missing := self._wait_for_other_shards()):
             return _waiting_stop(missing)
-        calls, barrier_state = self._calls(Phase.ASSIGN), barrier(self.run, clock=self.clock)
+        calls, barrier_state = self._calls(Phase.ASSIGN), collect_unreleased_by_shard(self.run, clock=self.clock)
         release_resolved_holds(self.journal, calls, barrier_state.unreleased)
         unreleased = unreleased_among(barrier_state.unreleased, calls.devices())
         if not unreleased.has_pending:
@@ -245,24 +245,26 @@ class _ShardRun:
         waiting = LockWaiter.of(self.config, self.clock, self.observer)
 
         while (missing := [*unfinished(self.run, self.layout)]) and not waiting.expired:
-            self.clock.pause(_POLL_S)
+            self.clock.sleep_blocking(_POLL_S)
         return missing
 
     def _send(self, calls: ShardCalls, unreleased: UnreleasedDevices) -> Stop | None:
         """Send the open calls in one of the rate slots."""
         if not self._open(calls):
             return None
-        waiting, concurrent = LockWaiter.of(self.config, self.clock, self.observer), self.layout.concurrent
+        waiting, shards_at_once = LockWaiter.of(self.config, self.clock, self.observer), self.layout.shards_at_once
         with (
             acquire_locks(locks_of_key(self.config, shared=True), waiting),
-            acquire_slot(self.run, self.shard.number, concurrent, waiting) as slot,
+            acquire_slot(self.run, self.shard.number, shards_at_once, waiting) as slot,
         ):
             self._check_order()  # again: a newer run may have sent something while this one waited for the key
-            rate = slot_rate(self.config, concurrent, slot.number - 1)
+            rate = slot_rate(self.config, shards_at_once, slot.number - 1)
             sending = replace(self.config.sending, process_rate=rate, verify=False, deadline=self._time_left())
             config = replace(self.config, sending=sending)
-            job = Job(config, calls, self.journal, self.observer, self.clock, self.lease, unreleased, slot.pacer_file)
-            stop = send(job, ApiTarget.of(config, self.transport))
+            send_context = SendContext(
+                config, calls, self.journal, self.observer, self.clock, self.lease, unreleased, slot.pacer_file
+            )
+            stop = send(send_context, ApiTarget.of(config, self.transport))
             self.lease.ensure_valid()
             return stop
 

@@ -42,7 +42,7 @@ UNRELEASED_FILE: Final = "left.arrow"
 class ShardLayout:
     """The shards of a run."""
 
-    concurrent: int
+    shards_at_once: int
     """How many shards may run at once; they share the rate."""
     shards: tuple[Shard, ...]
 
@@ -55,7 +55,7 @@ class ShardLayout:
     @classmethod
     def of(cls, journal: Journal) -> "ShardLayout | None":
         """Return the layout of a run; None if it was not divided."""
-        facts = journal.meta(Fact.DIVISION)
+        facts = journal.fact(Fact.SHARD_LAYOUT)
         return None if facts is None else cls(facts["atOnce"], tuple(map(Shard.from_json, facts["shards"])))
 
 
@@ -83,7 +83,7 @@ class ShardedPlan:
             **self.summary.as_json(),
             "runId": self.run_id,
             "folder": str(self.folder),
-            "shardsAtOnce": self.layout.concurrent,
+            "shardsAtOnce": self.layout.shards_at_once,
             "shards": [shard.as_json() for shard in self.shards],
         }
 
@@ -114,7 +114,7 @@ def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock
             layout = _require_same_layout(config, journal, folder)
             ensure_same_run(config, journal, folder)
             plan = plan or replan_from_journal(journal, scratch)
-            summary = summarize(plan, journal.input_files, config.sending.rate, journal.meta(Fact.SINCE))
+            summary = summarize(plan, journal.input_files, config.sending.rate, journal.fact(Fact.SINCE))
             return ShardedPlan(folder, summary, layout)
 
 
@@ -128,10 +128,10 @@ def _check_options(config: RunConfig) -> None:
         )
     if config.sending.verify:
         raise ConfigError("--verify cannot be done by shards", "verify the run after its report")
-    slot_rate(config, _concurrent(config), 0)
+    slot_rate(config, _shards_at_once(config), 0)
 
 
-def _concurrent(config: RunConfig) -> int:
+def _shards_at_once(config: RunConfig) -> int:
     shards = config.shards or 1
     return min(shards, config.shards_at_once or shards)
 
@@ -143,7 +143,7 @@ def _write_shard_files(config: RunConfig, folder: Path, plan: Plan) -> dict[str,
         raise JournalError(what, f"move {folder / SHARDS} away")
     shutil.rmtree(folder / SHARDS, ignore_errors=True)  # a killed process may have left it
     shards = write_shards(plan, folder, config.shards or 1)
-    return {"division": {"atOnce": _concurrent(config), "shards": [shard.as_json() for shard in shards]}}
+    return {"division": {"atOnce": _shards_at_once(config), "shards": [shard.as_json() for shard in shards]}}
 
 
 def _require_same_layout(config: RunConfig, journal: Journal, folder: Path) -> ShardLayout:
@@ -151,8 +151,8 @@ def _require_same_layout(config: RunConfig, journal: Journal, folder: Path) -> S
     advice = "give another --run-id"
     if layout is None:
         raise JournalError(f"run {folder.name} was started without shards", advice)
-    if (len(layout.shards), layout.concurrent) != (config.shards, _concurrent(config)):
-        was = f"{len(layout.shards)} shards, {layout.concurrent} at once"
+    if (len(layout.shards), layout.shards_at_once) != (config.shards, _shards_at_once(config)):
+        was = f"{len(layout.shards)} shards, {layout.shards_at_once} at once"
         raise JournalError(f"run {folder.name} was planned in {was}", advice)
     return layout
 

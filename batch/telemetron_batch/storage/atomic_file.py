@@ -16,8 +16,8 @@ _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda
 
 
 @contextmanager
-def rename_guard(confirm: Callable[[], None]) -> Iterator[None]:
-    """Within this context, call `confirm` before each rename of a written file; it raises to forbid the rename.
+def rename_guard(check_allowed: Callable[[], None]) -> Iterator[None]:
+    """Within this context, call `check_allowed` before each rename of a written file; it raises to forbid the rename.
 
     A nested context calls the outer function first.
     """
@@ -25,7 +25,7 @@ def rename_guard(confirm: Callable[[], None]) -> Iterator[None]:
 
     def both() -> None:
         before()
-        confirm()
+        check_allowed()
 
     token = _confirm.set(both)
     try:
@@ -54,7 +54,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _written_in(folder: trusted_folders.FolderAt, path: Path) -> Iterator[BinaryIO]:
+def _written_in(folder: trusted_folders.FolderHandle, path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file in the folder; sync and rename it at the end."""
     aside = f".{path.name}.new"
     folder.remove(aside)

@@ -28,7 +28,7 @@ class Clock(Protocol):
     def uptime(self) -> float:
         """Return seconds on a clock that never jumps; needs no event loop."""
 
-    def pause(self, seconds: float) -> None:
+    def sleep_blocking(self, seconds: float) -> None:
         """Sleep in synchronous code."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
@@ -46,7 +46,7 @@ class RealClock:
         """Return seconds since the machine booted."""
         return uptime()
 
-    def pause(self, seconds: float) -> None:
+    def sleep_blocking(self, seconds: float) -> None:
         """Sleep in synchronous code."""
         time.sleep(seconds)
 

@@ -8,7 +8,7 @@ from telemetron_batch.domain.stops import listed_flags
 from telemetron_batch.storage.trusted_folders import is_shared
 
 _PROGRAM: Final = "telemetron-batch"
-_USUAL: Final = Path("reports")
+_DEFAULT_REPORTS_DIR: Final = Path("reports")
 
 
 def shard_command(folder: Path, shard: int | None = None, base_url: str | None = None) -> str:
@@ -18,18 +18,18 @@ def shard_command(folder: Path, shard: int | None = None, base_url: str | None =
 
 def command(name: str, folder: Path, base_url: str | None = None) -> str:
     """Return a command for a run: with its id, or with its path if it is not below the default reports folder."""
-    run = folder.name if folder.parent == _USUAL else quote(str(folder))
+    run = folder.name if folder.parent == _DEFAULT_REPORTS_DIR else quote(str(folder))
     return f"{_PROGRAM} {name} {run}{_flags(base_url)}"
 
 
-def feed_command(folder: Path, name: str, *, sandbox: bool, base_url: str | None) -> str:
+def rerun_command(folder: Path, name: str, *, sandbox: bool, base_url: str | None) -> str:
     """Return the command whose input is a file of a run."""
     where = f"{_reports_dir(folder)}{' --sandbox' if sandbox else ''}"
     return f"{_PROGRAM} run {quote(str(folder / name))}{where}{_flags(base_url)}"
 
 
 def _reports_dir(folder: Path) -> str:
-    return "" if folder.parent == _USUAL else f" --reports-dir {quote(str(folder.parent))}"
+    return "" if folder.parent == _DEFAULT_REPORTS_DIR else f" --reports-dir {quote(str(folder.parent))}"
 
 
 def _flags(base_url: str | None) -> str:

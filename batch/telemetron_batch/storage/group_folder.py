@@ -35,7 +35,7 @@ def require_group_folder(folder: Path) -> Path:
         raise UntrustedPathError(
             f"{what}, and all users can replace files in it", f"run: chmod o-w {quote(str(folder))}"
         )
-    if not (is_owned(found) or _is_for_my_group(found)):
+    if not (is_owned(found) or _is_shared_with_my_group(found)):
         advice = f"ask its owner to run: chgrp GROUP {quote(str(folder))}; chmod 2770 {quote(str(folder))}"
         raise UntrustedPathError(f"{what}, and is not shared with a group of yours", advice)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -44,7 +44,7 @@ def require_group_folder(folder: Path) -> Path:
     return folder
 
 
-def _is_for_my_group(found: os.stat_result) -> bool:
+def _is_shared_with_my_group(found: os.stat_result) -> bool:
     shared = found.st_mode & stat.S_IWGRP and found.st_mode & (stat.S_ISGID | stat.S_ISVTX)
     return bool(shared) and is_of_my_group(found)
 

@@ -13,8 +13,8 @@ number is the owner's, who rewrites the file every `RENEW_EVERY_S` seconds. Cloc
 - An owner whose term has ended (process stopped, storage hung) does not continue with the old file, because
   an acquirer may be about to take the next number. It competes for that number itself, and loses the run if another
   process has it.
-- A new file counts only if no higher number exists after its creation and the file that was judged dead is
-  unchanged. This detects an acquirer that was suspended between its judgement and the creation.
+- After creating a file, the acquirer checks that no higher number exists and that the old owner's file is still
+  unchanged. So an acquirer that was suspended before it created the file notices that it is too late.
 
 A process that lost its lease must not
 
@@ -42,7 +42,7 @@ from uuid import uuid4
 from telemetron_batch.domain.errors import LockedError, RunRemovedError, write_error
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.storage.clock import uptime
-from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseHolder, content_of
+from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseOwner, content_of
 
 LEASE_S: Final = 30.0
 """Seconds for which an owner trusts its lease after a renewal began."""
@@ -81,7 +81,7 @@ class Lease:
         return self._lost is None and self._now() - self._renewed < LEASE_S
 
     @property
-    def is_copied(self) -> bool:
+    def is_journal_detached(self) -> bool:
         """Whether late writes of former owners can no longer reach the journal."""
         return bool(self._fields["apart"])
 
@@ -104,7 +104,7 @@ class Lease:
             else:
                 self._reacquire(began)
 
-    def mark_copied(self) -> None:
+    def mark_journal_detached(self) -> None:
         """Record that former owners can no longer reach the journal, and remove their lease files."""
         with self._mutex:
             self._fields["apart"] = True
@@ -194,7 +194,7 @@ class Lease:
 class LeaseAcquirer:
     """Acquires the lease of a run for a process that holds the kernel lock."""
 
-    def __init__(self, lock: Path, holder: LeaseHolder, what: str, now: Callable[[], float] = uptime) -> None:
+    def __init__(self, lock: Path, holder: LeaseOwner, what: str, now: Callable[[], float] = uptime) -> None:
         self._files = LeaseFiles(lock)
         self._holder = holder
         self._what = what

@@ -25,7 +25,7 @@ def boot_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseHolder:
+class LeaseOwner:
     """The process that owns a lease. Stored in the lease file."""
 
     pid: int

@@ -15,7 +15,7 @@ from telemetron_batch.domain.errors import ConfigError, DiskError, InputError, P
 from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.domain.urls import validate_object_url
 
-_SPARE: Final = 1 << 20
+_SPARE_BYTES: Final = 1 << 20
 _S3_OPTIONS: Final[dict[str, Any]] = {
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
 }
@@ -31,7 +31,7 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
     filesystem, path = _filesystem(url)
     copy = folder / f"{sum(1 for _ in folder.iterdir())}-{Path(path).name}"
     size, modified_at = _stat(filesystem, path)
-    require_room(folder, size + _SPARE)
+    require_room(folder, size + _SPARE_BYTES)
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         filesystem.get_file(path, str(copy))

@@ -7,15 +7,15 @@ from typing import Final
 from telemetron_batch.domain.errors import PathError
 from telemetron_batch.domain.stops import Advice
 
-TO_START: Final = 28
+FILES_NEEDED: Final = 28
 """Files that are open at once while modules load and a plan and reports are made."""
 
 
 def require_open_files(connections: int = 0) -> None:
     """Raise PathError unless the files of any command and this number of connections can be open at once."""
-    needed = TO_START + connections
+    needed = FILES_NEEDED + connections
     _raise_limit(needed)
-    free = _free(needed)
+    free = _count_available(needed)
     if free < needed:
         fewer = ", or lower --concurrency" if connections else ""
         what = f"only {free} more files can be opened, and this command needs {needed}"
@@ -36,7 +36,7 @@ def _raise_limit(needed: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-def _free(enough: int) -> int:
+def _count_available(enough: int) -> int:
     """Return how many more files can be opened, at most `enough`."""
     taken: list[int] = []
     try:

@@ -52,10 +52,10 @@ class SpillLimits:
 class Scratch:
     """A folder for temporary files, created when first needed and removed at the end of the context."""
 
-    def __init__(self, folder: Path | None = None, room: SpillLimits | None = None) -> None:
+    def __init__(self, folder: Path | None = None, limits: SpillLimits | None = None) -> None:
         """Without a folder, everything stays in memory."""
-        self.room = room or SpillLimits()
-        self.parts = self.room.parts
+        self.limits = limits or SpillLimits()
+        self.parts = self.limits.parts
         """The number of partitions of a table."""
         self._expected = 0
         self.writer_pool = ThreadPoolExecutor(1)
@@ -80,11 +80,11 @@ class Scratch:
     def reserve(self, size: int) -> None:
         """Announce about `size` more bytes; tables that spill from now on get a suitable number of partitions."""
         self._expected += size
-        self.parts = max(self.room.parts, min(_MAX_PARTS, self._expected // _PART_BYTES))
+        self.parts = max(self.limits.parts, min(_MAX_PARTS, self._expected // _PART_BYTES))
 
     def fits(self, size: int) -> bool:
         """Return whether data of this size may stay in memory."""
-        return self._folder is None or size <= self.room.memory
+        return self._folder is None or size <= self.limits.memory
 
     def path(self) -> Path:
         """Return the path of a new file."""

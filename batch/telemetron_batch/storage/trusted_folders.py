@@ -154,7 +154,7 @@ def file_mode() -> int:
     return 0o660 if _shared.get() else 0o600
 
 
-class FolderAt:
+class FolderHandle:
     """A folder that others may write to, held by its descriptor so that nobody can replace it by another."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
@@ -180,16 +180,16 @@ class FolderAt:
 
 
 @contextmanager
-def folder_at(path: Path, *, is_no_link: bool = False) -> Iterator[FolderAt]:
-    """Open a folder without checking its owner. Raises OSError, with `is_no_link` also for a symbolic link."""
-    if is_no_link and path.is_symlink():
+def folder_at(path: Path, *, refuse_link: bool = False) -> Iterator[FolderHandle]:
+    """Open a folder without checking its owner. Raises OSError, with `refuse_link` also for a symbolic link."""
+    if refuse_link and path.is_symlink():
         raise OSError(errno.ELOOP, "it is a symbolic link, and links are not followed")
     if not _HAS_DESCRIPTORS:
-        yield FolderAt(path, None)
+        yield FolderHandle(path, None)
         return
-    descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | (_NO_LINK if is_no_link else 0))
+    descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | (_NO_LINK if refuse_link else 0))
     try:
-        yield FolderAt(path, descriptor)
+        yield FolderHandle(path, descriptor)
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,8 @@
 """Apply the verification to a reconciliation: compare outcomes with the holdings queried after the run.
 
-A query shows only whether a customer holds a device now. So it can check the last row of a pair
-(customer and device) that may have changed anything, and settle it if no answer did. Earlier rows
+A query shows only whether a customer holds a device now. So it checks only the last row of a pair
+(customer and device) that may have changed something. If no answer gave that row an outcome, the
+query gives it one. Earlier rows
 of the pair can only be settled by the answers of later rows. Which process did the work is known
 only if it is known what the customer held before. Pure functions, without journal or requests.
 """
@@ -19,7 +20,7 @@ from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.arrays import Flags, Ints
 from telemetron_batch.domain.outcomes import OWNED_AFTER, UNSENT, Outcome
 from telemetron_batch.domain.reasons import OpenQuestion
-from telemetron_batch.planning.plan import Plan, SentRows
+from telemetron_batch.planning.plan import Plan, RowsToSend
 from telemetron_batch.reconciliation.details import Details
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.sending.holdings import (
@@ -27,7 +28,7 @@ from telemetron_batch.sending.holdings import (
     SPELLED_DIFFERENTLY,
     UNKNOWN,
     Holding,
-    States,
+    HoldingStates,
     holding_states,
 )
 
@@ -43,10 +44,10 @@ _THE_API_HOLDS: Final = (
 )
 _A_LATER_ROW: Final = ("a later row found the customer without it", "a later row found the customer with it")
 _OWN_WORK: Final = ": done by an attempt whose answer was lost"
-_NO_WORK: Final = ", as before"
+_UNCHANGED_TEXT: Final = ", as before"
 _SUPERSEDED: Final = "later rows are about the same device, so that asking afterwards does not tell"
 _SPELLED_DIFFERENTLY: Final = "asked afterwards, the API has one with the customer that is spelled otherwise"
-_OWN_FORM: Final = "the API spells devices in a form of its own, so that asking afterwards does not tell"
+_API_RESPELLS: Final = "the API spells devices in a form of its own, so that asking afterwards does not tell"
 _NOT_LEARNT: Final = "asked afterwards, the API did not say what the customer holds"
 
 
@@ -73,7 +74,7 @@ def last_attempts(plan: Plan, by_call: Iterable[tuple[int, int]]) -> Ints:
     """Return for each customer code the number of the last attempt of the run; 0 without one."""
     last = np.zeros(plan.customers, np.int64)
     for call, attempt in by_call:
-        customer = plan.customer_id_of_call(call)
+        customer = plan.customer_number_of_call(call)
         last[customer] = max(last[customer], attempt)
     return last
 
@@ -115,7 +116,7 @@ def apply_verification(reconciliation: Reconciliation, data: VerificationData) -
     )
 
 
-def _outcomes(desired: States, before: States, after: States) -> States:
+def _outcomes(desired: HoldingStates, before: HoldingStates, after: HoldingStates) -> HoldingStates:
     """Return the outcomes of rows for which it is known whether the customer held the device afterwards."""
     changed = np.where(desired == 1, _ASSIGNED, _UNASSIGNED)
     unchanged = np.where(desired == 1, _ALREADY, _SKIPPED)
@@ -127,18 +128,18 @@ def _outcomes(desired: States, before: States, after: States) -> States:
 class _Pairs:
     """The rows that may have changed anything, pair by pair, in the order of execution."""
 
-    keys: SentRows
+    keys: RowsToSend
     first: Flags
     """Whether the row is the first of its pair."""
     last: Flags
     """Whether the row is the last of its pair."""
     is_open: Flags
     """Whether the result of the row is unknown."""
-    desired: States
+    desired: HoldingStates
     """The state that the row requests: 1 held, 0 not held."""
-    owned_after_by_answer: States
+    owned_after_by_answer: HoldingStates
     """Whether the customer held the device after the row, according to the row's own answer."""
-    owned_before_next: States
+    owned_before_next: HoldingStates
     """Whether the customer held the device after the row, according to the answer of the pair's next row."""
 
     @property
@@ -173,7 +174,7 @@ class _Pairs:
         )
 
 
-def _found(outcome: States, in_doubt: Flags) -> States:
+def _found(outcome: HoldingStates, in_doubt: Flags) -> HoldingStates:
     """Return whether the customer held the device before each row, unknown where a lost attempt may have acted."""
     found = np.full(len(outcome), UNKNOWN, dtype=np.int8)
     found[(outcome == _ASSIGNED) | ((outcome == _SKIPPED) & ~in_doubt)] = 0
@@ -218,13 +219,15 @@ class _Note(NamedTuple):
     """What an unanswered attempt leaves open from now on; None to keep the former value."""
 
 
-def _notes(pairs: _Pairs, before: States, after: States, seen: States) -> Iterator[tuple[Flags, _Note]]:
+def _notes(
+    pairs: _Pairs, before: HoldingStates, after: HoldingStates, seen: HoldingStates
+) -> Iterator[tuple[Flags, _Note]]:
     """Yield notes, each with the rows of the pairs to which it applies."""
     done = after == pairs.desired
     attributions = (
         ("", ~done, OpenQuestion.NOTHING),
         (_OWN_WORK, done & (before == 1 - pairs.desired), OpenQuestion.NOTHING),
-        (_NO_WORK, done & (before == pairs.desired), OpenQuestion.NOTHING),
+        (_UNCHANGED_TEXT, done & (before == pairs.desired), OpenQuestion.NOTHING),
         ("", done & (before < 0), OpenQuestion.WHOSE_WORK),
     )
     for state in (0, 1):
@@ -236,7 +239,7 @@ def _notes(pairs: _Pairs, before: States, after: States, seen: States) -> Iterat
         yield differs, _Note(f"but {_THE_API_HOLDS[state]}")
     yield pairs.is_open & ~pairs.last & (after < 0), _Note(_SUPERSEDED)
     yield pairs.is_open & (seen == SPELLED_DIFFERENTLY), _Note(_SPELLED_DIFFERENTLY)
-    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Note(_OWN_FORM)
+    yield pairs.is_open & (seen == ABSENCE_UNPROVEN), _Note(_API_RESPELLS)
 
 
 class _DetailNotes:
@@ -258,7 +261,7 @@ class _DetailNotes:
         )
         notes = [*self._codes]
         added = [
-            reconciliation.details.and_also(code // len(notes), note.text, note.open_question)
+            reconciliation.details.with_verification(code // len(notes), note.text, note.open_question)
             for code in keys.tolist()
             if (note := notes[code % len(notes)]) is not None
         ]

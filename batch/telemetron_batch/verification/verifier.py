@@ -18,7 +18,7 @@ from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answered import ledger_from_answers
+from telemetron_batch.reconciliation.answered import reconcile_answers
 from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.sending.scheduler import RunLimits
 from telemetron_batch.storage import clock
@@ -29,7 +29,7 @@ _MAX_REPORTED: Final = 5
 
 CustomerDue = tuple[float, str]
 """The time from which a customer may be queried, on the event loop's clock, and the customer's email."""
-Lasts = Callable[[float | None], float]
+PendingSeconds = Callable[[float | None], float]
 """Returns the seconds for which an attempt may still act, given its uptime (None if made in another boot)."""
 
 
@@ -42,11 +42,11 @@ class Verifier:
         self._journal = journal
         self._customer_query = customer_query
         self._gate = gate
-        self._halt = gate.halt
+        self._halt = gate.stop_signal
         self._concurrency = limits.concurrency
         self._missed = 0
-        self._last = journal.meta(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
-        targets = self._targets(plan, limits.lasts)
+        self._last_verification = journal.fact(Fact.VERIFY) or {"round": 0, "endedAt": 0.0}
+        targets = self._targets(plan, limits.pending_seconds)
         already_queried = {holdings.customer for holdings in self._reusable_queries()}
         self._open = [(due, customer) for due, customer in targets if customer not in already_queried]
         self.counters = RunCounters(len(targets), calls_done=len(already_queried), unit="customers")
@@ -55,7 +55,7 @@ class Verifier:
 
     async def run(self, wall: Callable[[], float]) -> None:
         """Query all remaining customers, or as many as possible before the run stops."""
-        facts = self._last
+        facts = self._last_verification
         if facts["endedAt"] is not None:
             facts = {"round": facts["round"] + 1, "startedAt": wall(), "endedAt": None}
         self._journal.set_facts(verify=facts)
@@ -66,7 +66,7 @@ class Verifier:
         if not self._halt:
             self._journal.set_facts(verify={**facts, "endedAt": wall()})
 
-    async def _run_worker(self, targets: Iterator[CustomerDue], number: int) -> None:
+    async def _run_worker(self, targets: Iterator[CustomerDue], verification_number: int) -> None:
         """Take customer after customer and query each when its time has come."""
         for due, customer in targets:
             while (wait := due - clock.now()) > 0 and not self._halt:
@@ -75,7 +75,7 @@ class Verifier:
             holdings = None if self._halt else await self._customer_query.fetch(customer)
             if holdings is None or (holdings.devices is None and self._record_failure(holdings)):
                 return
-            await self._journal.record_query(replace(holdings, after_attempt=after), number)
+            await self._journal.record_query(replace(holdings, after_attempt=after), verification_number)
             self.counters.calls_done += 1
             for callback in self.on_query:
                 callback()
@@ -89,14 +89,14 @@ class Verifier:
             self._gate.on_event("verify", f"{holdings.customer} could not be asked: {holdings.error}")
         return False
 
-    def _targets(self, plan: Plan, lasts: Lasts) -> list[CustomerDue]:
+    def _targets(self, plan: Plan, pending_seconds: PendingSeconds) -> list[CustomerDue]:
         """Return the customers to query, those first that can be queried now."""
-        codes = customers_to_query(ledger_from_answers(self._journal, plan, None))
+        codes = customers_to_query(reconcile_answers(self._journal, plan, None))
         self._last_attempts = last_attempts(plan, self._journal.last_attempts())
         due = np.zeros(plan.customers)
         for pending in self._journal.pending_attempts():
-            customer = plan.customer_id_of_call(pending.call)
-            due[customer] = max(due[customer], clock.now() + lasts(pending.uptime))
+            customer = plan.customer_number_of_call(pending.call)
+            due[customer] = max(due[customer], clock.now() + pending_seconds(pending.uptime))
         order = np.argsort(due[codes], kind="stable")
         customers = plan.all_customer_emails().take(codes[order]).to_pylist()
         self._codes = dict(zip(customers, codes[order].tolist(), strict=True))
@@ -104,8 +104,8 @@ class Verifier:
 
     def _reusable_queries(self) -> Iterator[CustomerHoldings]:
         """Yield the valid queries of a stopped verification, without customers that the run has written to since."""
-        if self._last["endedAt"] is None:
-            for holdings in self._journal.queries(self._last["round"]):
+        if self._last_verification["endedAt"] is None:
+            for holdings in self._journal.queries(self._last_verification["round"]):
                 code = self._codes.get(holdings.customer)
                 if code is not None and not holdings.error and is_timely(holdings, int(self._last_attempts[code])):
                     yield holdings

@@ -5,7 +5,7 @@ from telemetron_batch.domain.stops import Stop
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.session import (
-    Job,
+    SendContext,
     Session,
     open_session,
     run_limits,
@@ -15,23 +15,25 @@ from telemetron_batch.sending.session import (
 from telemetron_batch.verification.verifier import Verifier
 
 
-def verify_customers(job: Job, target: ApiTarget) -> Stop | None:
+def verify_customers(send_context: SendContext, target: ApiTarget) -> Stop | None:
     """Query what the customers of the plan hold now. Return None, or why it stopped before all were queried."""
-    return job.clock.run(_verify(job, target))
+    return send_context.clock.run(_verify(send_context, target))
 
 
-async def _verify(job: Job, target: ApiTarget) -> Stop | None:
-    async with open_session(job, target) as session:
-        await verify_in_session(job, session)
-    return session.gate.halt.stop
+async def _verify(send_context: SendContext, target: ApiTarget) -> Stop | None:
+    async with open_session(send_context, target) as session:
+        await verify_in_session(send_context, session)
+    return session.gate.stop_signal.stop
 
 
-async def verify_in_session(job: Job, session: Session) -> None:
+async def verify_in_session(send_context: SendContext, session: Session) -> None:
     """Query what the customers of the plan hold now, in an open session."""
-    sending = job.config.sending
-    assert isinstance(job.plan, Plan)  # noqa: S101 - a single shard is never verified
-    verifier = Verifier(job.plan, job.journal, session.customer_query, session.gate, run_limits(job))
+    sending = send_context.config.sending
+    assert isinstance(send_context.plan, Plan)  # noqa: S101 - a single shard is never verified
+    verifier = Verifier(
+        send_context.plan, send_context.journal, session.customer_query, session.gate, run_limits(send_context)
+    )
     verifier.on_query = [session.rate_limiter.save_periodically]
-    tracker = ProgressTracker(verifier.counters, session.gate, sending.process_rate, job.clock.wall)
-    async with show_progress(job.observer, tracker):
-        await run_until_stopped(verifier.run(job.clock.wall), session.gate.halt)
+    tracker = ProgressTracker(verifier.counters, session.gate, sending.process_rate, send_context.clock.wall)
+    async with show_progress(send_context.observer, tracker):
+        await run_until_stopped(verifier.run(send_context.clock.wall), session.gate.stop_signal)

@@ -14,20 +14,20 @@ from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.sharding.partition import CALLS, Shard, ShardCalls, check_calls, shard_folder
 
-GATHERED: Final = Fact.GATHERED
+MERGED_EXTENTS: Final = Fact.MERGED_EXTENTS
 """The fact in the run's journal that stores, by shard, the extent of its journal when it was gathered."""
 _ADVICE: Final = "restore the folder of the shard, or start a new run with another --run-id"
 
-Extent = Mapping[str, int]
+JournalCounts = Mapping[str, int]
 
 
-def gathered_from(journal: Journal, shard: Shard) -> Extent | None:
+def gathered_from(journal: Journal, shard: Shard) -> JournalCounts | None:
     """Return the extent that the run has gathered from a shard; None if it was never gathered."""
-    extent: Extent | None = (journal.meta(GATHERED) or {}).get(str(shard.number))
+    extent: JournalCounts | None = (journal.fact(MERGED_EXTENTS) or {}).get(str(shard.number))
     return extent
 
 
-def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
+def require_journal(run: Path, shard: Shard, extent: JournalCounts | None) -> None:
     """Raise JournalError if a shard that was gathered no longer has a journal."""
     path = shard_folder(run, shard.number) / JOURNAL_NAME
     if extent is not None and not path.exists():
@@ -35,9 +35,9 @@ def require_journal(run: Path, shard: Shard, extent: Extent | None) -> None:
         raise JournalError(what, _ADVICE)
 
 
-def require_same(journal: JournalReader, shard: Shard, extent: Extent | None) -> None:
+def require_same(journal: JournalReader, shard: Shard, extent: JournalCounts | None) -> None:
     """Raise JournalError if a shard's journal belongs to another plan, or has less than was gathered from it."""
-    if journal.meta(Fact.CALLS) != shard.sha256:
+    if journal.fact(Fact.CALLS_HASH) != shard.sha256:
         raise JournalError(f"{journal.path} (shard {shard.number}) belongs to another plan", _ADVICE)
     now = journal.extent()
     less = [f"{now[name]} of {count} {name}" for name, count in (extent or {}).items() if now[name] < count]
@@ -54,12 +54,12 @@ def require_calls(run: Path, shard: Shard) -> None:
         raise JournalError(f"shard {shard.number}: {exc.reason}", _ADVICE) from exc
 
 
-def require_unknown(run: Path, journal: Journal, shard: Shard) -> None:
+def require_no_results(run: Path, journal: Journal, shard: Shard) -> None:
     """Raise JournalError if the run's journal has results of a shard that has no journal.
 
-    For runs that were merged by versions that did not store `GATHERED`.
+    For runs that were merged by versions that did not store `MERGED_EXTENTS`.
     """
-    if journal.meta(GATHERED) is not None or (shard_folder(run, shard.number) / JOURNAL_NAME).exists():
+    if journal.fact(MERGED_EXTENTS) is not None or (shard_folder(run, shard.number) / JOURNAL_NAME).exists():
         return
     calls = ShardCalls(shard_folder(run, shard.number) / CALLS, phase=next(iter(shard.calls)))
     if calls.last and journal.settled_of(calls.last).devices[calls.numbers - 1].any():
