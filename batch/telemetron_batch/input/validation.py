@@ -56,8 +56,8 @@ class KeyCells:
 
     action, device_type   None if the file has no such column
     width_errors          row to sentence, for rows with a wrong number of cells
-    misfit_cells          row to all cells, for the same rows
-    part_numbers          number of each row among the rows of its record; None if every record is one row
+    wrong_width_cells     row to all cells, for the same rows
+    piece_numbers         number of each row among the rows of its record; None if every record is one row
     kinds                 field to row to kind, for cells of a workbook that are not plain
     date_originals        field to row to original cell, where a spreadsheet may have turned that into a date
     """
