@@ -17,10 +17,10 @@ class CellBlock:
     cells              one string column for each header, named "0", "1", ...
     width_errors       position to sentence, for records with too few or too many cells
     last_record        the last record that is not blank, as written and as its cells without quotes;
-                    empty if no trailer is expected
+                       empty if no trailer is expected
     wrong_width_cells  position to all cells, for the records in `width_errors`
     piece_numbers      number of each row among the rows of its record, from 1; 0 for a record that is one
-                    row. None if all are 0
+                       row. None if all are 0
     kinds              field to position to kind, for key cells of a workbook that are not plain
     date_originals     field to position to original cell, for key cells that a spreadsheet may have turned into a date
     """
