@@ -87,7 +87,7 @@ async def post(target: ApiTarget, path: str, body: bytes, trace: RequestTrace, c
 
 async def _read_response(response: httpx2.Response, trace: RequestTrace) -> bytes:
     trace.sent = True
-    if trace.has_read is not None and not trace.has_read():
+    if trace.has_read is False:
         raise TransportError(FailureKind.CUT, "an answer was there before its request")
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         raise TransportError(FailureKind.CUT, "the server switched to another protocol")

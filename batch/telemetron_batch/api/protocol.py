@@ -302,9 +302,10 @@ def _entries(answer: Mapping[str, Any], lists: Mapping[str, Outcome], sanitize: 
         if not isinstance(entries, list):
             raise UnusableError(f"its {name} is not a list")
         listed = entries if {*map(type, entries)} <= {_Device} else [_as_device(entry) for entry in entries]
-        identifiers += [device.identifier for device in listed]
-        if not _are_texts(identifiers):
+        names = [device.identifier for device in listed]
+        if not _are_texts(names):
             raise UnusableError(f"its {name} contains something that is not a device")
+        identifiers += names
         devices += listed
         codes += [outcome.code] * len(listed)
     return _Entries(

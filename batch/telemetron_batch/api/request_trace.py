@@ -36,7 +36,7 @@ class RequestTrace:
         """Whether a byte of the request may have reached the API."""
         self.is_observed = False
         """Whether the transport tells when the first byte leaves. If not, `sent` is a guess from the error."""
-        self.has_read: Callable[[], bool] | None = None
+        self.has_read: bool | None = None
         """Whether its connection was read since the request began to leave; None until it has begun."""
         self.is_cut_short = False
         """Whether its connection broke before all of it was written."""

@@ -37,8 +37,6 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
         self._stream = stream
         self._ahead: asyncio.Queue[bytes | Exception] = asyncio.Queue(_READS_AHEAD)
         self._reading: asyncio.Task[None] | None = None
-        self._has_read = False
-        """Whether bytes were read since the last request began to leave."""
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore2's
         """Write bytes; if they begin a request, check the connection first and mark the request as sent."""
@@ -67,8 +65,7 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.ConnectionNotAvailable
         trace.mark_sending()
         trace.opened = None  # from here on, the library closes it
-        self._has_read = False
-        trace.has_read = lambda: self._has_read
+        trace.has_read = False
 
     def _has_input(self, *, is_new: bool) -> bool:
         """Return whether something came, or the connection was closed."""
@@ -84,7 +81,7 @@ class WatchedStream(httpcore2.AsyncNetworkStream):
         data = await self._ahead.get()
         if not isinstance(data, bytes):
             raise data
-        self._has_read = True
+        CURRENT_TRACE.get().has_read = True
         return data
 
     async def _read_ahead(self) -> None:

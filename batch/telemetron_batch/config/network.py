@@ -7,11 +7,10 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from telemetron_batch.domain.base_url import is_loopback
+from telemetron_batch.domain.base_url import DEFAULT_PORTS, is_loopback
 from telemetron_batch.domain.model import Secret
 
 _SCHEMES: Final = ("http", "https", "socks5", "socks5h")
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _EXAMPLE: Final = "http://proxy.example.com:3128"
 
 
@@ -101,7 +100,7 @@ def choose_proxy(base_url: str, setting: ProxyMode | Secret) -> ChosenProxy | No
 
 def _with_port(parts: SplitResult) -> str:
     """Return host and port; NO_PROXY may name the default port, which a base URL leaves out."""
-    return parts.netloc if parts.port else f"{parts.netloc}:{_DEFAULT_PORTS[parts.scheme]}"
+    return parts.netloc if parts.port else f"{parts.netloc}:{DEFAULT_PORTS[parts.scheme]}"
 
 
 def without_credentials(url: str) -> str:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _LOOPBACK: Final = "localhost"
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
 
@@ -58,7 +58,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _join(parts: SplitResult, host: str) -> str:
-    port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{_normalize_path(parts.path)}"
 
 

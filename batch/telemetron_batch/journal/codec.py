@@ -38,14 +38,15 @@ _COLUMNS: Final = (
     _Column("unheard", "open_question", pa.list_(pa.int8())),
 )
 """The fields of `Results`. A field that an older journal does not have takes the default of the class."""
-_KINDS: Final = {
+ARROW_TYPES: Final = {
     FieldKind.TEXT: pa.string(),
     FieldKind.FLAG: pa.bool_(),
     FieldKind.COUNT: pa.int32(),
     FieldKind.TIME: pa.float64(),
 }
 _ANSWER_SCHEMA: Final = pa.schema(
-    [(field.name, field.kind) for field in _COLUMNS] + [(field.name, _KINDS[field.kind]) for field in ANSWER_FIELDS]
+    [(field.name, field.kind) for field in _COLUMNS]
+    + [(field.name, ARROW_TYPES[field.kind]) for field in ANSWER_FIELDS]
 )
 
 

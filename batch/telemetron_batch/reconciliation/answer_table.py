@@ -16,16 +16,12 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
 from telemetron_batch.domain.arrays import Ints
+from telemetron_batch.journal.codec import ARROW_TYPES
 from telemetron_batch.reconciliation.format_columns import format_bools, format_counts, format_timestamps
 from telemetron_batch.storage.spill import PartitionedTable, Scratch
 
-_KINDS: Final = {
-    FieldKind.TEXT: pa.large_string(),
-    FieldKind.FLAG: pa.bool_(),
-    FieldKind.COUNT: pa.int32(),
-    FieldKind.TIME: pa.float64(),
-}
-_SCHEMA: Final = pa.schema([(field.name, _KINDS[field.kind]) for field in ANSWER_FIELDS])
+_TYPES: Final = {**ARROW_TYPES, FieldKind.TEXT: pa.large_string()}
+_SCHEMA: Final = pa.schema([(field.name, _TYPES[field.kind]) for field in ANSWER_FIELDS])
 """Null means unknown."""
 
 Entry = npt.NDArray[np.int32]
