@@ -48,7 +48,7 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str
 
 
 class _EncryptedKeyError(Exception):
-    """OpenSSL asks for a passphrase, which nobody could type at night."""
+    """Raised when OpenSSL asks for the passphrase of a key. An unattended run cannot answer."""
 
 
 def _refuse_encrypted() -> bytes:

@@ -353,7 +353,10 @@ def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
 
 
 def _read_secret_file(file: Path, option: str, what: str) -> str:
-    """Return the content of a file that nobody else can read. Raises ConfigError that begins with the option."""
+    """Return the content of a secret file. Raises ConfigError if other users can read the file, or it has no content.
+
+    The error message begins with `option`, and `what` names the secret.
+    """
     try:
         with os.fdopen(open_private(file), encoding="utf-8") as opened:
             if _is_readable_by_others(os.fstat(opened.fileno())):
