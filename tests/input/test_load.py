@@ -448,7 +448,7 @@ def test_a_missing_file_a_folder_and_a_locked_file_are_refused(tmp_path: Path, m
     ("content", "name", "words"),
     [
         (b"abc", "erp.csv.gz", "is not gzip"),
-        (gzip.compress(HEADER.encode() * 9)[:-9], "erp.csv.gz", "broken gzip"),
+        (gzip.compress(HEADER.encode() * 9, mtime=0)[:-9], "erp.csv.gz", "broken gzip"),
         (b"\x1f\x8b\x08\0abcdefghijk", "erp.csv.gz", "broken gzip"),
         (b"\x1f\x8bxyz" + b"x" * 20, "erp.csv", "broken gzip"),
         (b"PK\x03\x04 something", "erp.csv", "cannot be read as a workbook"),
