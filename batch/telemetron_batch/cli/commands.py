@@ -49,6 +49,10 @@ _INIT_CODES = {
     ExitCode.DONE: "The profile was written.",
     ExitCode.NOT_STARTED: "FILE cannot be read, or the profile already exists.",
 }
+_APPROVE_CODES = {
+    ExitCode.DONE: "Done.",
+    ExitCode.NOT_STARTED: "The approval was refused, or cannot be written.",
+}
 _LIST_CODES = {ExitCode.DONE: "Done.", ExitCode.NOT_STARTED: "The arguments cannot be used."}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -195,31 +199,47 @@ def _check_shard(config: Any) -> None:
     grouped=True,
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
+@click.option("--save", is_flag=True, help="Make the run's folder and print the plan's fingerprint, to send it later.")
 @_options(lambda option: option.for_plan)
-def plan_command(files: tuple[str, ...], **flags: Any) -> None:
+def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
     """Show what run would send, without any network.
 
-    Shows calls, stages, the shortest possible time and the problems found. With --shards it prepares the run's
-    folder, so that several processes or machines can make the run.
+    Shows calls, stages, the shortest possible time and the problems found. With --save it keeps the plan as a run,
+    which resume sends, with --approval second only after another user has approved it. With --shards it prepares
+    the run's folder, so that several processes or machines can make the run.
     """
-    from telemetron_batch.cli import terminal
-
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
-        if config.shards is None:
-            from telemetron_batch.run.make_plan import make_plan
-
-            planned = make_plan(config)
-            with tolerate_closed_stdout():
-                terminal.print_plan_result(planned, config.output)
-        else:
-            from telemetron_batch.sharding.shard_plan import plan_shards
-
-            sharded = plan_shards(config)
-            planned = sharded.summary
-            with tolerate_closed_stdout():
-                terminal.show_sharded(sharded, config.output)
+        if save and config.shards is not None:
+            raise ConfigError("--save cannot be combined with --shards", "leave it out: plan --shards saves the plan")
+        planned = _plan(config, save=save)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
+
+
+def _plan(config: Any, *, save: bool) -> Any:
+    """Plan the run, or save its plan, and show it. Return the plan in numbers."""
+    from telemetron_batch.cli import terminal
+
+    if config.shards is not None:
+        from telemetron_batch.sharding.shard_plan import plan_shards
+
+        sharded = plan_shards(config)
+        with tolerate_closed_stdout():
+            terminal.show_sharded(sharded, config.output)
+        return sharded.summary
+    if save:
+        from telemetron_batch.run.save_plan import save_plan
+
+        saved = save_plan(config)
+        with tolerate_closed_stdout():
+            terminal.show_saved(saved, config.output)
+        return saved.summary
+    from telemetron_batch.run.make_plan import make_plan
+
+    planned = make_plan(config)
+    with tolerate_closed_stdout():
+        terminal.print_plan_result(planned, config.output)
+    return planned
 
 
 def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
@@ -330,6 +350,78 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
         print_error(f"warning: {text}")
     with tolerate_closed_stdout():
         terminal.show_runs(lines, as_json=as_json, unreadable=len(unreadable))
+
+
+@main.command(
+    "approve", cls=HelpCommand, example="telemetron-batch approve monday 7f3a-92c1", exit_codes=_APPROVE_CODES
+)
+@click.argument("run", required=False, shell_complete=completion.runs)
+@click.argument("fingerprint", required=False)
+@_REPORTS_DIR
+@click.option(
+    "--approvals-dir",
+    metavar="DIR",
+    envvar=OPTIONS_BY_KEY["approvals_dir"].variable,
+    help=OPTIONS_BY_KEY["approvals_dir"].help,
+    shell_complete=completion.completer_for("DIR"),
+)
+@click.option("--list", "list_all", is_flag=True, help="List the approvals, and the plans that wait for one.")
+@click.option("--revoke", "take_back", is_flag=True, help="Remove the approval of RUN.")
+@click.option("--json", "as_json", is_flag=True, help="Write one line of JSON to standard output.")
+@_VERBOSE
+def approve_command(
+    run: str | None, fingerprint: str | None, reports_dir: str, approvals_dir: str | None, **flags: bool
+) -> None:
+    """Approve the saved plan of another user.
+
+    RUN is the run id or the run's folder, and FINGERPRINT what plan --save printed. Look at the plan first. Nothing of
+    a run with --approval second is sent before.
+    """
+    place = Path(approvals_dir) if approvals_dir else None
+    with exit_on_error(verbose=flags["verbose"], as_json=flags["as_json"]):
+        if flags["list_all"]:
+            _list_approvals(run, Path(reports_dir), place, as_json=flags["as_json"])
+        elif flags["take_back"]:
+            _revoke(run, reports_dir, place, as_json=flags["as_json"])
+        else:
+            _approve((run, fingerprint), reports_dir, place, as_json=flags["as_json"])
+
+
+def _list_approvals(run: str | None, reports_dir: Path, place: Path | None, *, as_json: bool) -> None:
+    from telemetron_batch.cli import terminal
+    from telemetron_batch.run.approve import list_approvals
+
+    if run is not None:
+        raise ConfigError("--list takes no RUN", "leave one of them out")
+    lines = list_approvals(reports_dir, place, warn=lambda text: print_error(f"warning: {text}"))
+    with tolerate_closed_stdout():
+        terminal.show_approvals(lines, as_json=as_json)
+
+
+def _revoke(run: str | None, reports_dir: str, place: Path | None, *, as_json: bool) -> None:
+    from telemetron_batch.cli import terminal
+    from telemetron_batch.run.approve import revoke
+
+    if run is None:
+        raise ConfigError("Missing argument 'RUN'", "name the run whose approval is to be removed")
+    folder = _run_folder(run, reports_dir)
+    revoke(folder, place)
+    with tolerate_closed_stdout():
+        terminal.show_revoked(folder.name, as_json=as_json)
+
+
+def _approve(named: tuple[str | None, str | None], reports_dir: str, place: Path | None, *, as_json: bool) -> None:
+    """Approve a run, named by its id or folder, for a fingerprint."""
+    from telemetron_batch.cli import terminal
+    from telemetron_batch.run.approve import approve
+
+    run, fingerprint = named
+    if run is None or fingerprint is None:
+        missing = "RUN" if run is None else "FINGERPRINT"
+        raise ConfigError(f"Missing argument '{missing}'", "give both as plan --save printed them")
+    approved = approve(_run_folder(run, reports_dir), fingerprint, place)
+    with tolerate_closed_stdout():
+        terminal.show_approved(approved, as_json=as_json)
 
 
 @main.command("check", cls=HelpCommand, example="telemetron-batch check", exit_codes=_CHECK_CODES)

@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # commands that only list or check must not load what plans a
     from telemetron_batch.domain.model import InputFile
     from telemetron_batch.planning.plan_summary import PlanSummary
     from telemetron_batch.reports.summary import ShardSummary, Summary
+    from telemetron_batch.run.approve import ApprovalInfo
     from telemetron_batch.run.listing import RunInfo
+    from telemetron_batch.run.save_plan import SavedPlan
     from telemetron_batch.sending.progress import ProgressSnapshot
     from telemetron_batch.sharding.shard_plan import ShardedPlan
 
@@ -241,6 +243,68 @@ def show_sharded(planned: ShardedPlan, output: OutputOptions) -> None:
     console.print(shards)
     console.print_line("Run each shard on any machine that shares this folder, then report:")
     console.print_line(f"  {shard_command(planned.folder)}")
+
+
+def show_saved(saved: SavedPlan, output: OutputOptions) -> None:
+    """Print a saved plan, its fingerprint and the next command to standard output."""
+    if output.json:
+        _echo_json(saved.as_json())
+        return
+    console = _Stdout(quiet=output.quiet)
+    show_plan(saved.summary, console)
+    state = _STATES.get(saved.info.state, saved.info.state)
+    line = f"Saved as run {printable(saved.folder.name)}, fingerprint {saved.short_fingerprint}: {state}."
+    console.print_line("")
+    console.print(Text(line, "bold"), soft_wrap=True)
+    if saved.info.next_step != "nothing":
+        console.print(Text(f"Next: {printable(saved.info.next_step)}"), soft_wrap=True)
+
+
+_STATES: Final = {"planned": "nothing was sent", "awaitingApproval": "it waits for the approval of a second person"}
+
+
+def show_approved(approved: ApprovalInfo, *, as_json: bool) -> None:
+    """Print a new approval to standard output."""
+    if as_json:
+        _echo_json(approved.as_json())
+        return
+    console = _Stdout()
+    console.print_line(
+        f"Approved: run {approved.run_id}, fingerprint {approved.fingerprint}{_plan_in_words(approved)}."
+    )
+    if approved.counts is None:
+        console.print_line("You cannot read the plan, so the run itself will compare the fingerprint with it.")
+
+
+def _plan_in_words(approved: ApprovalInfo) -> str:
+    """Return what a plan would send, and who planned it; "" if the plan cannot be read."""
+    counts = approved.counts
+    if counts is None:
+        return ""
+    devices, customers = _counted(counts["devices"], "device"), _counted(counts["customers"], "customer")
+    return f": {devices} of {customers} in {_counted(counts['calls'], 'call')}, planned by {approved.planned_by}"
+
+
+def show_revoked(run_id: str, *, as_json: bool) -> None:
+    """Print that the approval of a run was removed."""
+    if as_json:
+        _echo_json({"runId": run_id, "revoked": True})
+    else:
+        _Stdout().print_line(f"Revoked: the approval of run {run_id}. A run that has sent already is not stopped.")
+
+
+def show_approvals(approvals: Sequence[ApprovalInfo], *, as_json: bool) -> None:
+    """Print approvals, and plans that wait for one, to standard output."""
+    if as_json:
+        _echo_json([one.as_json() for one in approvals])
+        return
+    console = _Stdout()
+    if not approvals:
+        console.print_line("No approvals here, and no plan that waits for one.")
+    for one in approvals:
+        by = f"approved by {one.approved_by}, {_format_minute(one.approved_at)}" if one.approved_at else "not approved"
+        line = f"{one.run_id}  {one.fingerprint}  {by}{_plan_in_words(one)}"
+        console.print(Text(printable(line)), soft_wrap=True)
 
 
 def show_shard(summary: ShardSummary, output: OutputOptions) -> None:

@@ -28,6 +28,7 @@ from telemetron_batch.config.sources import (
     with_inherited,
 )
 from telemetron_batch.domain.actions import Phase
+from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret
 from telemetron_batch.domain.outcomes import Outcome
@@ -116,6 +117,12 @@ class RunConfig:
     """The profile file in use, with the profile's name in brackets; "" for none."""
     organisation: str | None = None
     """The name of the account; None: the key identifies the account."""
+    approval: ApprovalPolicy = ApprovalPolicy.NONE
+    """Who must approve the plan before it is sent."""
+    approvals_dir: Path | None = None
+    """The folder of approvals; None: a folder in the reports folder."""
+    approval_expires: float = 86_400.0
+    """Seconds from the approval to the first attempt, after which the approval no longer counts."""
     lock_dir: Path | None = None
     """The folder in which several users of one key keep their locks; None: each user has a folder."""
     job: str | None = None
@@ -227,8 +234,7 @@ def resolve(
         else:
             values[option.key] = problems.read(option, source, texts)
             given[option.key] = _for_record(option, texts, values[option.key])
-    if values["lock_dir"] is not None:
-        given["lock_dir"] = values["lock_dir"]
+    given |= {key: values[key] for key in ("lock_dir", "approvals_dir") if values[key] is not None}  # absolute paths
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
     if values["client_key"] and not values["client_cert"]:
@@ -293,7 +299,10 @@ def _config(
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _OUTPUT_FIELDS}),
         organisation=values["organisation"],
-        lock_dir=None if values["lock_dir"] is None else Path(values["lock_dir"]),
+        approval=values["approval"],
+        approval_expires=values["approval_expires"],
+        approvals_dir=_path(values["approvals_dir"]),
+        lock_dir=_path(values["lock_dir"]),
         job=values["job"],
         as_of=values["as_of"],
         since_last=values["since_last"],
@@ -307,6 +316,10 @@ def _config(
         given_options=given,
         airflow=airflow_context(environ),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 _INPUT_FIELDS: Final = (

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from telemetron_batch.domain.actions import Action, Phase
+from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.base_url import is_loopback, normalized
 from telemetron_batch.domain.model import HiddenRowsPolicy, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
@@ -195,6 +196,11 @@ def parse_column_name(text: str) -> tuple[str, str]:
 def parse_action(text: str) -> Action:
     """Parse the name of an action."""
     return _one_of(Action, text, f"{text!r} is neither assign nor unassign")
+
+
+def parse_approval(text: str) -> ApprovalPolicy:
+    """Parse who must approve a plan."""
+    return _one_of(ApprovalPolicy, text, f"{text!r} is neither second nor none")
 
 
 def parse_phase(text: str) -> Phase:

@@ -15,6 +15,7 @@ from telemetron_batch.config.option_values import (
     parse_absolute,
     parse_action,
     parse_action_word,
+    parse_approval,
     parse_base_url,
     parse_column_name,
     parse_count_or_percent,
@@ -36,6 +37,7 @@ from telemetron_batch.config.option_values import (
     parse_trailer_regex,
 )
 from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.model import HiddenRowsPolicy
 
@@ -240,6 +242,13 @@ OPTIONS: Final = (
            default=False),
     Option("full-every", parse_positive_duration, _SENDING,
            "With --since-last: leave nothing out if the last full run is older.", "DURATION", default=604_800.0),
+    Option("approval", parse_approval, _SAFETY,
+           "Who must approve the plan before it is sent: none, or second (another user).", "WHO", ApprovalPolicy.NONE),
+    Option("approvals-dir", parse_absolute, _SAFETY,
+           "Shared folder of approvals; by default approvals in the reports folder.", "DIR", for_resume=True),
+    Option("approval-expires", parse_positive_duration, _SAFETY,
+           "Time from the approval to the first attempt, after which the approval no longer counts.", "DURATION",
+           86_400.0),
     Option("allow-suspect", parse_flag, _SAFETY, "Send identifiers that look damaged by a spreadsheet.", default=False),
     Option("allow-empty", parse_flag, _SAFETY, "Accept an input without rows.", default=False),
     Option("empty-exit-code", integer_parser(0, 255), _SAFETY, "Exit code for an input without rows.", "N"),

@@ -62,6 +62,11 @@ class FactsReader:
             row = cursor.fetchone()
             return default if row is None else json.loads(row[0])
 
+    def has_attempts(self) -> bool:
+        """Return whether any attempt is recorded."""
+        with self._reading("SELECT EXISTS (SELECT 1 FROM attempts)") as cursor:
+            return bool(cursor.fetchone()[0])
+
     @property
     def is_in_shards(self) -> bool:
         """Whether the run is divided into shards."""

@@ -263,11 +263,6 @@ class JournalReader(FactsReader):
         with self._reading("SELECT DISTINCT call FROM attempts WHERE foreign_count > 0") as cursor:
             return [call for (call,) in cursor]
 
-    def has_attempts(self) -> bool:
-        """Return whether any attempt is recorded."""
-        with self._reading("SELECT EXISTS (SELECT 1 FROM attempts)") as cursor:
-            return bool(cursor.fetchone()[0])
-
     def attempt_totals(self) -> tuple[int, int, int]:
         """Return the numbers of attempts, of throttled ones, and of unanswered ones that may have been carried out."""
         query = """SELECT count(*), coalesce(sum(verdict = 'throttled'), 0),

@@ -18,6 +18,7 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode, Stop
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.planned_run import saved_plan_json
 from telemetron_batch.journal.resume_hint import resume_hint_of
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
@@ -216,6 +217,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "sandbox": journal.fact(Fact.SANDBOX),
         "options": journal.fact(Fact.OPTIONS),
         "airflow": journal.fact(Fact.AIRFLOW) or None,
+        **saved_plan_json(journal.fact),
         "rows": len(plan.rows),
         "hiddenRows": sum(file.hidden_rows for file in files),
         **_outcome_fields(reconciliation),

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telemetron_batch.domain.errors import DiskError, JournalError, UntrustedRunError
+from telemetron_batch.domain.errors import BatchError, DiskError, JournalError, UntrustedRunError
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.facts_reader import LOSS_ADVICE, FactsReader, ImmutableFacts
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
-from telemetron_batch.storage.clock import iso
+from telemetron_batch.journal.planned_run import saved_plan_json
+from telemetron_batch.run.approval import ApprovalRequest
+from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.commands import command, shard_command
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 from telemetron_batch.storage.lock import is_held
+from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.storage.trusted_folders import read_file
 
 
@@ -28,15 +31,21 @@ class RunInfo:
     input: str
     rows: int
     state: str
-    """running, finished, stopped, interrupted (its process died), incomplete (its journal lost records) or unreadable.
+    """The state of the run.
 
-    A sharded run can also be planned (no shard has started) or in shards (not reported yet).
+    planned, awaitingApproval, approved, running, interrupted (its process died), stopped, finished,
+    incomplete (its journal lost records) or unreadable. A sharded run is planned until a shard has started, and then
+    in shards until it is reported.
     """
     as_of: str | None
     """The value of `--as-of`."""
     attention: int | None
     exit_code: int | None
     next_step: str
+    approval: Mapping[str, Any] | None = None
+    """Who planned and who approved it; None if its plan was not saved."""
+    fingerprint: str | None = None
+    """The short fingerprint of its saved plan."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it under the names of the JSON document."""
@@ -50,24 +59,35 @@ class RunInfo:
             "attention": self.attention,
             "exitCode": self.exit_code,
             "nextStep": self.next_step,
+            "approval": self.approval,
+            "fingerprint": self.fingerprint,
         }
 
 
-def list_runs(reports_dir: Path, warn: Callable[[str], None] = lambda _: None) -> list[RunInfo]:
+def list_runs(
+    reports_dir: Path,
+    warn: Callable[[str], None] = lambda _: None,
+    *,
+    users: SystemUsers | None = None,
+    clock: Clock | None = None,
+) -> list[RunInfo]:
     """Return all runs under the folder, the newest first; `warn` is called for runs of other users."""
-    lines = [line for folder in run_folders(reports_dir, warn) if (line := _line_of_ours(folder, warn)) is not None]
+    users, now = users or SystemUsers(), (clock or RealClock()).wall()
+    found = (_line_of_ours(folder, warn, users, now) for folder in run_folders(reports_dir, warn))
+    lines = [line for line in found if line is not None]
     return sorted(lines, key=lambda line: (line.started_at, line.run_id), reverse=True)
 
 
-def _line_of_ours(folder: Path, warn: Callable[[str], None]) -> RunInfo | None:
+def _line_of_ours(folder: Path, warn: Callable[[str], None], users: SystemUsers, now: float) -> RunInfo | None:
     try:
-        return _info(folder)
+        return run_info(folder, users, now)
     except UntrustedRunError as exc:
         warn(f"run {folder.name} is passed over: {exc.reason}")
         return None
 
 
-def _info(folder: Path) -> RunInfo:
+def run_info(folder: Path, users: SystemUsers, now: float) -> RunInfo:
+    """Return state and next step of a run; `now` is in seconds since the epoch."""
     if is_held(folder / LOCK_NAME):
         return _run_info(folder, _under_way(folder), "running", "wait for it")
     elsewhere = remote_holder(folder / LOCK_NAME)
@@ -88,9 +108,28 @@ def _info(folder: Path) -> RunInfo:
             again = f"its shards again, then {command('report', folder)}" if in_shards else resume
             return _ended_run_info(folder, fields, again)
         begun = _begun(journal)
-        return _in_shards(folder, begun) if in_shards else _run_info(folder, begun, "interrupted", resume)
+        if in_shards:
+            return _in_shards(folder, begun)
+        if journal.fact(Fact.SAVED_PLAN) is not None and not journal.has_attempts():
+            return _planned_run_info(folder, journal, users, now)
+        return _run_info(folder, begun, "interrupted", resume)
     finally:
         journal.close()
+
+
+def _planned_run_info(folder: Path, journal: FactsReader, users: SystemUsers, now: float) -> RunInfo:
+    """Return a run whose plan was saved, and which has not sent anything."""
+    begun, resume = _begun(journal), command("resume", folder, journal.base_url_flag)
+    try:
+        request = ApprovalRequest.of(folder, journal.fact)
+        if request is None or not request.planned.needs_approval:
+            return _run_info(folder, begun, "planned", resume)
+        approval = request.find(users, now)
+    except BatchError as exc:
+        return _run_info(folder, begun, "awaitingApproval", exc.advice or str(exc))
+    if approval is None:
+        return _run_info(folder, begun, "awaitingApproval", f"as another user: {request.command}")
+    return _run_info(folder, begun | saved_plan_json(journal.fact, approval), "approved", resume)
 
 
 def _in_shards(folder: Path, fields: Mapping[str, Any]) -> RunInfo:
@@ -130,6 +169,8 @@ def _run_info(folder: Path, fields: Mapping[str, Any], state: str, next_step: st
         attention=fields.get("attention"),
         exit_code=fields.get("exitCode") if state in ("finished", "stopped") else None,
         next_step=next_step,
+        approval=fields.get("approval"),
+        fingerprint=fields.get("fingerprint"),
     )
 
 
@@ -138,7 +179,10 @@ def _begun(journal: FactsReader) -> dict[str, Any]:
     inputs = journal.fact(Fact.INPUTS, [])
     input_fields = {"name": ", ".join(one["name"] for one in inputs), "rows": sum(one["rows"] for one in inputs)}
     started, flag = iso(journal.fact(Fact.STARTED_AT)), journal.base_url_flag
-    return {"startedAt": started, "asOf": journal.fact(Fact.AS_OF), "input": input_fields, "flag": flag}
+    fields = {"startedAt": started, "asOf": journal.fact(Fact.AS_OF), "input": input_fields, "flag": flag}
+    with suppress(JournalError):  # a damaged fact must not hide the run
+        fields |= saved_plan_json(journal.fact)
+    return fields
 
 
 def _under_way(folder: Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
     if not config.files:
         return
     with spool_in(folder) as spool:
-        hashes = [_sha256(path, spool) for path in config.files]
+        hashes = input_hashes(config, spool)
     if hashes != [file.sha256 for file in journal.input_files]:
         raise JournalError(
             f"run {folder.name} was started with another input", _advice_on_another_input(folder, journal)
@@ -127,6 +127,11 @@ def spool_in(folder: Path) -> Iterator[Path]:
         place = tempfile.TemporaryDirectory(dir=folder)
     with place as name:
         yield Path(name)
+
+
+def input_hashes(config: RunConfig, spool: Path) -> list[str]:
+    """Return the SHA-256 of each input file."""
+    return [_sha256(path, spool) for path in config.files]
 
 
 def _sha256(path: str, spool: Path) -> str:

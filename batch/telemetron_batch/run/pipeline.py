@@ -1,11 +1,13 @@
 """A run from start to end, in order: read this module first.
 
     run       finished before? -> folder and locks -> load, plan, check, ask -> send -> verify -> finish
+              (a saved plan: -> the same plan, approved? -> send -> ...)
     resume    `run` with the options that the run was started with
     verify    ask what customers hold now -> finish
     report    the files again, from the journal alone
 
-The command `plan` does everything up to sending in `make_plan`, which is apart because it loads no HTTP library.
+The command `plan` does everything up to sending in `make_plan`, and with `--save` in `save_plan`; both are apart
+because they load no HTTP library.
 Every end of a run passes through `finish.finish_run`: reconcile, write the files, conclude the journal, publish.
 The doors (command line, Airflow) call these functions; `sharding` does the same with several processes.
 """
@@ -19,6 +21,7 @@ import httpx2
 from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.stored import load_stored_config
+from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import BrakeError, JournalError, VerifyError
 from telemetron_batch.domain.stops import ResumeHint, Stop, listed_flags
 from telemetron_batch.journal.connection import require_ours
@@ -33,6 +36,7 @@ from telemetron_batch.journal.resume_hint import (
 )
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run.begin_planned import begin_planned_run
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.locking import (
     LockWaiter,
@@ -46,6 +50,7 @@ from telemetron_batch.run.locking import (
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
+    content_run_id,
     create_run,
     new_run_id,
     non_defaults,
@@ -53,6 +58,7 @@ from telemetron_batch.run.prepare import (
 from telemetron_batch.run.publish import is_published, publish
 from telemetron_batch.run.replan import check_order_again, replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
+from telemetron_batch.run.save_plan import save_plan
 from telemetron_batch.run.stored_config import continued_config
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
@@ -63,6 +69,7 @@ from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.lease_files import is_in_use, remove_dead_local_lease
 from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.spill import Scratch
+from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.storage.trusted_folders import shared_with_group
 from telemetron_batch.verification.verify import verify_customers, verify_in_session
 
@@ -74,6 +81,7 @@ def run(
     observer: RunObserver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     clock: Clock | None = None,
+    users: SystemUsers | None = None,
 ) -> Summary:
     """Make a run from its input to its reports, or continue the stopped run of the same id.
 
@@ -81,8 +89,7 @@ def run(
     Raises BatchError where the run cannot start.
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
-    if config.run_id is None:
-        config = replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
+    config, users = _with_run_id(config, clock), users or SystemUsers()
     folder = config.folder
     base_url = None if config.sandbox else config.base_url_flag
     resume_hint = resume_hint_in(folder, is_named=not config.run_id_generated, base_url=base_url)
@@ -91,12 +98,23 @@ def run(
         if finished is not None:
             return finished
         require_can_send(config, clock)
+        if config.approval is ApprovalPolicy.SECOND and not (folder / JOURNAL_NAME).exists():
+            save_plan(config, observer, clock, users)
         with (
             run_folder(folder),
             acquire_run_and_key(config, folder, clock, observer) as lease,
             run_scratch(folder, lease) as scratch,
         ):
-            return _run_in(folder, Resources(config, observer, clock, transport, lease, scratch))
+            return _run_in(folder, Resources(config, observer, clock, transport, users, lease, scratch))
+
+
+def _with_run_id(config: RunConfig, clock: Clock) -> RunConfig:
+    """Return the configuration with a run id. If the run needs an approval, the same command finds it by its id."""
+    if config.run_id is not None:
+        return config
+    if config.approval is ApprovalPolicy.SECOND and not config.brakes.again and "-" not in config.files:
+        return replace(config, run_id=content_run_id(config))
+    return replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,7 @@ class Resources:
     observer: RunObserver
     clock: Clock
     transport: httpx2.AsyncBaseTransport | None
+    users: SystemUsers
     lease: Lease
     scratch: Scratch
 
@@ -127,6 +146,7 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
             send_context = SendContext(config, plan, journal, observer, resources.clock, resources.lease)
+            begin_planned_run(plan, send_context, resources.users)
             _record_start(send_context, plan)
             stop = _send_and_verify(send_context, plan, resources.transport)
             journal.set_facts(endedAt=resources.clock.wall(), stop=serialize_stop(stop))

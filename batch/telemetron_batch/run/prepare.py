@@ -1,16 +1,20 @@
 """Start a run: load the input, plan it, check the brakes, ask, and publish the journal."""
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
+from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.load import BlockSink, Loaded, load
 from telemetron_batch.input.source_file import input_errors
@@ -23,7 +27,7 @@ from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.run.delta_history import Delta, find_delta, job_identity
 from telemetron_batch.run.feed_back import find_original_input
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
-from telemetron_batch.run.metadata import delta_metadata, job_metadata, run_facts, spool_in
+from telemetron_batch.run.metadata import delta_metadata, input_hashes, job_metadata, run_facts, spool_in
 from telemetron_batch.run.order_guard import check_order
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.atomic_file import DiskReserve, disk_errors_in, require_free_space
@@ -31,21 +35,51 @@ from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.object_store import size_of
 from telemetron_batch.storage.spill import Scratch
 
+_ID_DIGITS: Final = 8
 _SCRATCH_FACTOR: Final = 4
 """Bytes of spill files that planning may need for each byte of a large input."""
 
 
+@dataclass(frozen=True, slots=True)
+class DraftedRun:
+    """A run that is planned, and whose journal is about to be published."""
+
+    plan: Plan
+    facts: Mapping[str, object]
+    """The facts that the journal will have, by name."""
+    draft: JournalDraft
+
+
 def new_run_id(config: RunConfig, clock: Clock) -> str:
     """Return `<file stem>-<UTC time>`."""
+    at = datetime.fromtimestamp(clock.wall(), UTC)
+    run_id = f"{_file_stem(config)}-{at:%Y%m%dT%H%M%SZ}"
+    taken = sum(1 for _ in config.reports_dir.glob(f"{run_id}*"))
+    return f"{run_id}-{taken + 1}" if taken else run_id
+
+
+def content_run_id(config: RunConfig) -> str:
+    """Return `<file stem>-<first 8 digits of the SHA-256 of the input>`: the same for the same content.
+
+    For several files it is the SHA-256 of their hashes.
+    """
+    stem = _file_stem(config)
+    if "-" in config.files:
+        raise ConfigError("standard input can be read only once", "name the run with --run-id")
+    with tempfile.TemporaryDirectory() as spool:
+        hashes = input_hashes(config, Path(spool))
+    digest = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()
+    return f"{stem}-{digest[:_ID_DIGITS]}"
+
+
+def _file_stem(config: RunConfig) -> str:
+    """Return the name of the first file without its extension, as a part of a run id."""
     if not config.files:
         raise ConfigError("no input file", "name one, or - for standard input")
     name = Path(strip_file_scheme(config.files[0])).name
     stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
     safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
-    at = datetime.fromtimestamp(clock.wall(), UTC)
-    run_id = f"{safe or 'run'}-{at:%Y%m%dT%H%M%SZ}"
-    taken = sum(1 for _ in config.reports_dir.glob(f"{run_id}*"))
-    return f"{run_id}-{taken + 1}" if taken else run_id
+    return safe or "run"
 
 
 def create_run(
@@ -53,7 +87,7 @@ def create_run(
     scratch: Scratch,
     observer: RunObserver,
     clock: Clock,
-    make_extra_facts: Callable[[Plan], Mapping[str, object]] = lambda _: {},
+    make_extra_facts: Callable[["DraftedRun"], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
     """Load the input into a new journal, plan it, check the brakes, ask, and publish the journal.
 
@@ -81,11 +115,11 @@ def create_run(
             observer.on_message("warning", warning)
         if not observer.confirm_plan(plan_summary):
             raise BrakeError("not confirmed", "nothing was sent")
-        prepared = make_extra_facts(plan)
+        facts = {**run_facts(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at)}
+        facts |= make_extra_facts(DraftedRun(plan, facts, draft))
     except BaseException:
         draft.discard()
         raise
-    facts = {**run_facts(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at), **prepared}
     draft.publish(facts)
     return plan
 
@@ -164,18 +198,19 @@ def _check_history(
         observer.on_message(
             "warning", f"{warning}; whether it processed this content already (--again) cannot be checked"
         )
-    _refuse_repeated_content(config, loaded, others, observer)
+    refuse_repeated_content(config, loaded.files, others, observer)
     if not config.brakes.out_of_order:
         check_order(run, others, draft.key_columns, _warning(observer))
 
 
-def _refuse_repeated_content(
-    config: RunConfig, loaded: Loaded, others: Sequence[RecordedRun], observer: RunObserver
+def refuse_repeated_content(
+    config: RunConfig, files: Sequence[InputFile], others: Sequence[RecordedRun], observer: RunObserver
 ) -> None:
+    """Raise BrakeError if a finished run has processed this content, unless that is wanted."""
     # With --since-last the same export again means that nothing has changed.
-    if config.brakes.again or config.since_last or len(loaded.rows) == 0:
+    if config.brakes.again or config.since_last or not any(file.rows for file in files):
         return
-    former = previous_run_of_same_content(loaded.files, config.api_identity, others)
+    former = previous_run_of_same_content(files, config.api_identity, others)
     if former is not None and not observer.confirm_repeat(former):
         raise BrakeError(
             f"run {former} has already processed exactly this content",

@@ -14,7 +14,8 @@ from telemetron_batch.config.airflow_context import describe
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.actions import Phase
-from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.domain.approval import ApprovalPolicy
+from telemetron_batch.domain.errors import ConfigError, JournalError
 from telemetron_batch.domain.stops import ResumeHint, Stop, StopReason, listed_flags
 from telemetron_batch.journal.create import JournalDraft
 from telemetron_batch.journal.facts import Fact
@@ -85,6 +86,10 @@ def _run_shard(
     config: RunConfig, observer: RunObserver, transport: httpx2.AsyncBaseTransport | None, clock: Clock
 ) -> ShardSummary:
     run = config.folder
+    if config.approval is ApprovalPolicy.SECOND:
+        raise ConfigError(
+            "a shard cannot need an approval", "run it without --approval, or make the run without shards"
+        )
     config, layout, extent = _planned_config(config, run)
     require_network(config)
     require_connections(config)

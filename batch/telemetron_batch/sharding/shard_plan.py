@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError, JournalError, untrusted_path_errors
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
 from telemetron_batch.journal.resume_hint import translate_system_errors
-from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.run.locking import (
     LockRequest,
@@ -25,7 +25,7 @@ from telemetron_batch.run.locking import (
     run_scratch,
 )
 from telemetron_batch.run.metadata import ensure_same_run
-from telemetron_batch.run.prepare import create_run, new_run_id
+from telemetron_batch.run.prepare import DraftedRun, create_run, new_run_id
 from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.run.requirements import require_key
 from telemetron_batch.sending.observer import RunObserver
@@ -122,6 +122,10 @@ def _check_options(config: RunConfig) -> None:
     """Raise ConfigError if the options cannot be combined with shards."""
     if config.shards is None:
         raise ConfigError("the number of shards is missing", "give --shards N")
+    if config.approval is ApprovalPolicy.SECOND:
+        raise ConfigError(
+            "--approval cannot be combined with --shards", "plan it without --shards, or without --approval"
+        )
     if config.sandbox:
         raise ConfigError(
             "--sandbox is for one process", "start telemetron-batch sandbox, and give its address with --base-url"
@@ -136,13 +140,13 @@ def _shards_at_once(config: RunConfig) -> int:
     return min(shards, config.shards_at_once or shards)
 
 
-def _write_shard_files(config: RunConfig, folder: Path, plan: Plan) -> dict[str, object]:
+def _write_shard_files(config: RunConfig, folder: Path, drafted: DraftedRun) -> dict[str, object]:
     """Write the calls of each shard; return the facts that the journal stores about them."""
     if leftover := next(iter(shard_folders(folder)), None):
         what = f"{leftover / JOURNAL_NAME} is of a run whose journal is gone"
         raise JournalError(what, f"move {folder / SHARDS} away")
     shutil.rmtree(folder / SHARDS, ignore_errors=True)  # a killed process may have left it
-    shards = write_shards(plan, folder, config.shards or 1)
+    shards = write_shards(drafted.plan, folder, config.shards or 1)
     return {"division": {"atOnce": _shards_at_once(config), "shards": [shard.as_json() for shard in shards]}}
 
 

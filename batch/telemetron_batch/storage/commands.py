@@ -22,6 +22,12 @@ def command(name: str, folder: Path, base_url: str | None = None) -> str:
     return f"{_PROGRAM} {name} {run}{_flags(base_url)}"
 
 
+def approve_command(folder: Path, fingerprint: str, approvals_dir: Path | None = None) -> str:
+    """Return the command that approves a run, for another user, who may be in another folder."""
+    named = "" if approvals_dir is None else f" --approvals-dir {quote(str(approvals_dir.absolute()))}"
+    return f"{_PROGRAM} approve {quote(str(folder.absolute()))} {fingerprint}{named}"
+
+
 def rerun_command(folder: Path, name: str, *, sandbox: bool, base_url: str | None) -> str:
     """Return the command whose input is a file of a run."""
     where = f"{_reports_dir(folder)}{' --sandbox' if sandbox else ''}"

@@ -166,6 +166,14 @@ class FolderHandle:
         """Create a file and return its descriptor. Raises OSError, also if a file or link has that name."""
         return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
 
+    def open(self, name: str) -> int:
+        """Return a descriptor of an existing file for reading; follows no link and does not block. Raises OSError."""
+        return os.open(self._name(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._at)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file. Raises OSError."""
+        os.unlink(self._name(name), dir_fd=self._at)
+
     def rename(self, name: str, new: str) -> None:
         """Rename a file, replacing a file or link of the new name. Raises OSError."""
         os.replace(self._name(name), self._name(new), src_dir_fd=self._at, dst_dir_fd=self._at)
