@@ -268,16 +268,12 @@ def show_approved(approved: ApprovalInfo, *, as_json: bool) -> None:
     if as_json:
         _echo_json(approved.as_json())
         return
-    console = _Stdout()
-    console.print_line(
-        f"Approved: run {approved.run_id}, fingerprint {approved.fingerprint}{_plan_in_words(approved)}."
-    )
-    if approved.counts is None:
-        console.print_line("You cannot read the plan, so the run itself will compare the fingerprint with it.")
+    plan = _plan_in_words(approved)
+    _Stdout().print_line(f"Approved: run {approved.run_id}, fingerprint {approved.fingerprint}{plan}.")
 
 
 def _plan_in_words(approved: ApprovalInfo) -> str:
-    """Return what a plan would send, and who planned it; "" if the plan cannot be read."""
+    """Return what a plan would send, and who planned it; "" once the run has begun."""
     counts = approved.counts
     if counts is None:
         return ""

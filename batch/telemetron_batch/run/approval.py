@@ -10,16 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from telemetron_batch.domain.approval import is_fingerprint_of, parse_fingerprint, short_fingerprint
+from telemetron_batch.domain.approval import short_fingerprint
 from telemetron_batch.domain.errors import ApprovalError
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
-from telemetron_batch.storage.approval_folder import approvals_folder, read_approval
+from telemetron_batch.storage.approval_folder import approvals_folder, read_owned
 from telemetron_batch.storage.clock import duration, iso
 from telemetron_batch.storage.commands import approve_command
 from telemetron_batch.storage.system_users import SystemUsers, User
 
+SUFFIX: Final = ".json"
 _CLOCK_TOLERANCE_S: Final = 300.0
 """Seconds by which the clock of the approver's host may be ahead."""
 
@@ -30,9 +31,9 @@ class ApprovalRecord:
 
     run_id: str
     fingerprint: str
-    """In its full form, or short if the approver could not read the plan."""
-    journal_id: str | None
-    """Identity of the plan's journal; None if the approver could not read the plan."""
+    """The full form."""
+    journal_id: str
+    """Identity of the journal that holds the plan."""
     at: float
     """Seconds since the epoch."""
 
@@ -52,9 +53,8 @@ class ApprovalRecord:
         """Return the content of a file. Raises ValueError if it is not that of an approval."""
         try:
             fields = json.loads(content)
-            journal, at = fields["journalId"], datetime.fromisoformat(fields["approvedAt"]).timestamp()
-            fingerprint = parse_fingerprint(fields["fingerprint"])
-            return cls(str(fields["runId"]), fingerprint, None if journal is None else str(journal), at)
+            at = datetime.fromisoformat(fields["approvedAt"]).timestamp()
+            return cls(str(fields["runId"]), str(fields["fingerprint"]), str(fields["journalId"]), at)
         except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise ValueError("it is not an approval") from exc
 
@@ -91,6 +91,11 @@ class ApprovalRequest:
         return self.folder.name
 
     @property
+    def place(self) -> Path:
+        """The folder of approvals."""
+        return approvals_folder(self.folder.parent, self.approvals_dir)
+
+    @property
     def short_fingerprint(self) -> str:
         """The fingerprint as people type it."""
         return short_fingerprint(self.planned.fingerprint)
@@ -102,7 +107,7 @@ class ApprovalRequest:
 
     def find(self, users: SystemUsers, now: float) -> Approval | None:
         """Return the approval of a plan; None without one. Raises ApprovalError if there is one that does not count."""
-        file = read_approval(approvals_folder(self.folder.parent, self.approvals_dir), self.run_id, users)
+        file = read_owned(self.place, f"{self.run_id}{SUFFIX}", users)
         if file is None:
             return None
         self._require_second(file.owner)
@@ -135,12 +140,10 @@ class ApprovalRequest:
     def _require_same_plan(self, record: ApprovalRecord) -> None:
         if record.run_id != self.run_id:
             raise self._refused(f"it is for run {record.run_id}")
-        if record.journal_id not in (None, self.journal_id):
+        if record.fingerprint != self.planned.fingerprint:
+            raise self._refused(f"it is for the fingerprint {short_fingerprint(record.fingerprint)}")
+        if record.journal_id != self.journal_id:
             raise self._refused("it is for another plan that had this run id")
-        if not is_fingerprint_of(record.fingerprint, self.planned.fingerprint):
-            raise self._refused(f"it is for the fingerprint {short_fingerprint(record.fingerprint.replace('-', ''))}")
-        if record.journal_id is None and record.at < self.planned.planned_at - 1:
-            raise self._refused("it was written before the plan was saved")
 
     def _require_in_time(self, record: ApprovalRecord, now: float) -> None:
         age = now - record.at

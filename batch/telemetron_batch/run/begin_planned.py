@@ -1,9 +1,10 @@
 """What must hold before the first attempt of a run whose plan was saved: same plan, approval, no repeated content."""
 
+from contextlib import suppress
 from functools import partial
 
 from telemetron_batch.domain.approval import ApprovalPolicy
-from telemetron_batch.domain.errors import BrakeError
+from telemetron_batch.domain.errors import BatchError, BrakeError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
 from telemetron_batch.planning.plan import Plan
@@ -11,9 +12,11 @@ from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.run.approval import ApprovalRequest
 from telemetron_batch.run.delta_history import job_identity
 from telemetron_batch.run.history import recorded_runs
+from telemetron_batch.run.plan_note import SUFFIX
 from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content
 from telemetron_batch.run.save_plan import record_saved_plan, require_same_plan
 from telemetron_batch.sending.session import SendContext
+from telemetron_batch.storage.approval_folder import remove
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.system_users import SystemUsers
 
@@ -31,19 +34,13 @@ def begin_planned_run(plan: Plan, send_context: SendContext, users: SystemUsers)
         planned = record_saved_plan(config, plan, journal, send_context.clock, users)
     require_same_plan(planned, plan, journal)
     if not has_sent:
-        approval = _require_approval(send_context, planned, users)
+        request = ApprovalRequest.of(journal.path.parent, journal.fact, config.approvals_dir)
+        approval = request.require(users, send_context.clock.wall()) if request and planned.needs_approval else None
         _require_new_content(send_context)
         _confirm(plan, send_context)
         _record_begin(send_context, approval)
-
-
-def _require_approval(send_context: SendContext, planned: PlannedRun, users: SystemUsers) -> Approval | None:
-    """Return the approval of the plan; None if it needs none. Raises ApprovalError."""
-    if not planned.needs_approval:
-        return None
-    journal, named = send_context.journal, send_context.config.approvals_dir
-    request = ApprovalRequest.of(journal.path.parent, journal.fact, named)
-    return None if request is None else request.require(users, send_context.clock.wall())
+        if request is not None and approval is not None:
+            _remove_note(request)
 
 
 def _require_new_content(send_context: SendContext) -> None:
@@ -73,3 +70,9 @@ def _record_begin(send_context: SendContext, approval: Approval | None) -> None:
         facts[Fact.APPROVAL] = approval.as_fact()
         LOGGER.info("the plan was approved by %s", approval.by.name)
     journal.set_facts(**facts)
+
+
+def _remove_note(request: ApprovalRequest) -> None:
+    """Remove the plan from the list of plans that wait, unless the file belongs to another user."""
+    with suppress(BatchError):
+        remove(request.place, f"{request.run_id}{SUFFIX}")

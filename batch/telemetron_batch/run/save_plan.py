@@ -19,6 +19,7 @@ from telemetron_batch.journal.planned_run import PlannedRun
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
+from telemetron_batch.run.approval import ApprovalRequest
 from telemetron_batch.run.fingerprint import plan_fingerprint
 from telemetron_batch.run.listing import RunInfo, run_info
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_folder, run_scratch
@@ -150,16 +151,18 @@ def record_saved_plan(config: RunConfig, plan: Plan, journal: Journal, clock: Cl
     if planned != recorded:
         _require_approvable(config, planned, recorded, journal)
         journal.set_facts(**{Fact.SAVED_PLAN: planned.as_fact()})
-    _write_note(planned, plan, journal)
+    if planned.needs_approval and not journal.has_attempts():
+        _write_note(config, plan, journal, planned, users)
     return planned
 
 
-def _write_note(planned: PlannedRun, plan: Plan, journal: Journal) -> None:
-    """Write plan.json, which another user may read before an approval."""
-    folder = journal.path.parent
-    counts = {"rows": len(plan.rows), "calls": plan.calls, "devices": plan.sent_count, "customers": plan.customers}
-    identity = folder.name, journal.fact(Fact.JOURNAL_ID), planned.fingerprint
-    PlanNote(*identity, planned.planned_by, planned.planned_at, planned.policy, counts).write(folder)
+def _write_note(config: RunConfig, plan: Plan, journal: Journal, planned: PlannedRun, users: SystemUsers) -> None:
+    """Tell the second person what there is to approve."""
+    request = ApprovalRequest.of(journal.path.parent, journal.fact, config.approvals_dir)
+    if request is not None:
+        counts = {"rows": len(plan.rows), "calls": plan.calls, "devices": plan.sent_count, "customers": plan.customers}
+        note = PlanNote(request.run_id, request.journal_id, planned.fingerprint, planned.planned_by, counts)
+        note.write(request.place, users)
 
 
 def _require_approvable(config: RunConfig, planned: PlannedRun, recorded: PlannedRun | None, journal: Journal) -> None:

@@ -1,13 +1,13 @@
 """The folder of approvals, to which the planner and the approver can both write.
 
-Who approved is the owner of a file, which only the system can set. So the folder may belong to anyone; it must only
+Who wrote a file is its owner, which only the system can set. So the folder may belong to anyone; it must only
 keep others from replacing files: it is sticky, or writable by a group only.
 """
 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -22,7 +22,6 @@ _MODE: Final = 0o644
 _SHARED_WITH_ALL: Final = 0o1777
 _SHARED_WITH_GROUP: Final = 0o2770
 _MAX_BYTES: Final = 1 << 16
-_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,90 +55,95 @@ def _require_folder(folder: Path) -> None:
         try:
             found = folder.lstat()
         except OSError as exc:
-            advice = "name the folder of approvals that the plan was saved with: --approvals-dir DIR"
+            advice = "name the folder that the plan was saved with: --approvals-dir DIR"
+            if isinstance(exc, PermissionError):
+                advice = (
+                    "let planner and approver enter the folders above it, or share another one: --approvals-dir DIR"
+                )
             raise UntrustedPathError(f"{folder} cannot be used ({exc.strerror})", advice) from exc
         if not stat.S_ISDIR(found.st_mode):
             kind = "a symbolic link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "no folder"
             raise UntrustedPathError(f"{folder} is {kind}", "name the folder itself with --approvals-dir")
         if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             what = f"{folder} belongs to {owner_name(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
-            raise UntrustedPathError(
-                f"{what}, and all users can replace files in it", f"run: chmod +t {quote(str(folder))}"
-            )
+            advice = f"run: chmod +t {quote(str(folder))}"
+            raise UntrustedPathError(f"{what}, and all users can replace files in it", advice)
 
 
-def read_approval(folder: Path, run_id: str, users: SystemUsers) -> OwnedFile | None:
-    """Return the approval of a run; None without one. Raises ApprovalError if others can have written the file."""
-    if not os.path.lexists(folder):
-        return None
+def read_owned(folder: Path, name: str, users: SystemUsers) -> OwnedFile | None:
+    """Return a file of the folder; None without one. Raises ApprovalError if others than its owner can have written it.
+
+    Raises UntrustedRunError if the folder cannot be used.
+    """
     with _opened(folder) as handle:
         try:
-            descriptor = handle.open(f"{run_id}{_SUFFIX}")
+            descriptor = handle.open(name)
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise ApprovalError(
-                f"the approval {folder / run_id}{_SUFFIX} cannot be read ({exc.strerror})", _REPLACE
-            ) from exc
+            raise ApprovalError(f"{folder / name} cannot be read ({exc.strerror})", _ADVICE) from exc
         with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(file.fileno())
-            _require_unchanged(folder / f"{run_id}{_SUFFIX}", found)
+            _require_unshared(folder / name, found)
             return OwnedFile(users.owner(found), file.read(_MAX_BYTES))
 
 
-def _require_unchanged(path: Path, found: os.stat_result) -> None:
+_ADVICE: Final = "remove the file (approve --revoke RUN, or as its owner), and let the second person approve again"
+
+
+def _require_unshared(path: Path, found: os.stat_result) -> None:
     """Raise ApprovalError unless only its owner can have written a file."""
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise ApprovalError(f"the approval {path} is no regular file with one name", _REPLACE)
+        raise ApprovalError(f"{path} is no regular file with one name", _ADVICE)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
-        raise ApprovalError(f"others than its owner can write to the approval {path} ({mode})", _REPLACE)
+        raise ApprovalError(f"others than its owner can write to {path} ({mode})", _ADVICE)
 
 
-def write_approval(folder: Path, run_id: str, content: bytes) -> None:
-    """Write the approval of a run. Raises FileExistsError if there is one, and BatchError."""
-    name = f"{run_id}{_SUFFIX}"
+def write_new(folder: Path, name: str, content: bytes) -> None:
+    """Write a file that all users of the folder can read. Raises FileExistsError if there is one, and BatchError."""
     with _opened(folder) as handle:
         try:
-            with os.fdopen(handle.make(name, _MODE), "wb") as file:
-                os.fchmod(file.fileno(), _MODE)  # whatever the umask: the runner must be able to read it
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            descriptor = handle.make(name, _MODE)
         except FileExistsError:
             raise
         except OSError as exc:
-            with suppress(FileNotFoundError):
-                handle.remove(name)
+            raise write_error(str(folder / name), exc) from exc
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), _MODE)  # whatever the umask
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as exc:
+            handle.remove(name)
             raise write_error(str(folder / name), exc) from exc
 
 
-def remove_approval(folder: Path, run_id: str) -> bool:
-    """Remove the approval of a run. Return whether there was one. Raises BatchError."""
+def remove(folder: Path, name: str) -> bool:
+    """Remove a file of the folder. Return whether there was one. Raises BatchError."""
     with _opened(folder) as handle:
         try:
-            handle.unlink(f"{run_id}{_SUFFIX}")
+            handle.unlink(name)
         except FileNotFoundError:
             return False
         except OSError as exc:
-            raise write_error(str(folder / f"{run_id}{_SUFFIX}"), exc) from exc
+            raise write_error(str(folder / name), exc) from exc
     return True
 
 
-def approved_run_ids(folder: Path) -> list[str]:
-    """Return the ids of the runs that have an approval, sorted. Raises BatchError."""
-    if not os.path.lexists(folder):
-        return []
+def names_with(folder: Path, suffix: str) -> list[str]:
+    """Return the names of the files with a suffix, without it, sorted. Raises UntrustedRunError."""
     _require_folder(folder)
-    return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"[!.]*{_SUFFIX}"))
+    return sorted(path.name.removesuffix(suffix) for path in folder.glob(f"[!.]*{suffix}"))
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[FolderHandle]:
     """Open the folder. Raises UntrustedRunError, and PathError if it cannot be entered."""
     _require_folder(folder)
+    context = folder_at(folder, refuse_link=True)
     try:
-        context = folder_at(folder, refuse_link=True)
         handle = context.__enter__()
     except OSError as exc:
         raise write_error(str(folder), exc) from exc
@@ -147,6 +151,3 @@ def _opened(folder: Path) -> Iterator[FolderHandle]:
         yield handle
     finally:
         context.__exit__(None, None, None)
-
-
-_REPLACE: Final = "revoke it (approve --revoke RUN), and let the second person approve again"
