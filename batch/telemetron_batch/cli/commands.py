@@ -202,7 +202,7 @@ def _check_shard(config: Any) -> None:
 @click.option("--save", is_flag=True, help="Make the run's folder and print the plan's fingerprint, to send it later.")
 @_options(lambda option: option.for_plan)
 def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
-    """Show what run would send, without any network.
+    """Show what run would send, without any network unless --online is given.
 
     Shows calls, stages, the shortest possible time and the problems found. With --save it keeps the plan as a run,
     which resume sends, with --approval second only after another user has approved it. With --shards it prepares
@@ -210,8 +210,9 @@ def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
-        if save and config.shards is not None:
-            raise ConfigError("--save cannot be combined with --shards", "leave it out: plan --shards saves the plan")
+        if config.shards is not None and (save or config.online):
+            flag = "--save" if save else "--online"
+            raise ConfigError(f"{flag} cannot be combined with --shards", "leave it out: plan --shards saves the plan")
         planned = _plan(config, save=save)
     raise SystemExit(0 if planned.rows else config.brakes.empty_exit_code or 0)
 
@@ -227,6 +228,13 @@ def _plan(config: Any, *, save: bool) -> Any:
         with tolerate_closed_stdout():
             terminal.show_sharded(sharded, config.output)
         return sharded.summary
+    if config.online:
+        from telemetron_batch.run.preview import preview_plan
+
+        saved = preview_plan(config, terminal.TerminalObserver(config.output))
+        with tolerate_closed_stdout():
+            terminal.show_saved(saved, config.output)
+        return saved.summary
     if save:
         from telemetron_batch.run.save_plan import save_plan
 

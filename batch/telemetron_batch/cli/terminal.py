@@ -69,6 +69,7 @@ class TerminalObserver(RunObserver):
                 *_since_lines(plan),
                 f"{_size_line(plan)}; {_not_sent_line(plan)}",
                 *plan.held_sentences,
+                *_preview_lines(plan),
             )
             for line in lines:
                 self._printer.say(line)
@@ -144,7 +145,13 @@ def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    for line in (*_since_lines(plan), _size_line(plan), _not_sent_line(plan), *plan.held_sentences):
+    for line in (
+        *_since_lines(plan),
+        _size_line(plan),
+        _not_sent_line(plan),
+        *plan.held_sentences,
+        *_preview_lines(plan),
+    ):
         console.print_line(line)
     for warning in plan.warnings if warnings else ():
         console.print_line(f"warning: {warning}")
@@ -153,6 +160,16 @@ def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True
         for kind in plan.problems:
             problems.add_row(kind.title, f"{kind.rows:,}", _lines(kind.lines, kind.rows))
         console.print(problems)
+
+
+def _preview_lines(plan: PlanSummary) -> list[str]:
+    """Return what a look at the customers shows, and what it cannot show; nothing without a look."""
+    if plan.preview is None:
+        return []
+    lines = [f"Online: {plan.preview.sentence}"]
+    if missed := plan.preview.customers_not_known:
+        lines.append(f"{_counted(missed, 'customer')} could not be queried")
+    return [*lines, "Cannot be seen: whether Telemetron knows a device, and who else has it"]
 
 
 def show_end(summary: Summary, output: OutputOptions) -> None:
@@ -173,7 +190,7 @@ def show_end(summary: Summary, output: OutputOptions) -> None:
         console.print_line(line)
     verdict = f"{verdict_sentence(fields, fixed=True)}."
     console.print(Text(verdict, "bold"), soft_wrap=not console.is_screen)
-    for line in _verification_lines(fields):
+    for line in (*_preview_result(fields), *_verification_lines(fields)):
         console.print_line(line)
     if fields.get("published"):
         console.print(f"Published to {fields['published']}", soft_wrap=True)
@@ -415,6 +432,12 @@ def _sending_lines(fields: Mapping[str, Any]) -> Iterator[str]:
     if pauses or outages:
         trouble = (pauses and f"asked to wait {_times(pauses)}", outages and f"was down {_times(outages)}")
         yield f"The API {' and '.join(filter(None, trouble))}; the report shows when."
+
+
+def _preview_result(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how many rows ended otherwise than a look before sending let expect."""
+    if changed := fields.get("rowsChangedByOthers"):
+        yield f"{_counted(changed, 'row')} ended otherwise than the look said: somebody else changed these customers."
 
 
 def _times(number: int) -> str:

@@ -117,6 +117,8 @@ class RunConfig:
     """The profile file in use, with the profile's name in brackets; "" for none."""
     organisation: str | None = None
     """The name of the account; None: the key identifies the account."""
+    online: bool = False
+    """Whether to query each customer before anything is sent."""
     approval: ApprovalPolicy = ApprovalPolicy.NONE
     """Who must approve the plan before it is sent."""
     approvals_dir: Path | None = None
@@ -299,6 +301,7 @@ def _config(
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _OUTPUT_FIELDS}),
         organisation=values["organisation"],
+        online=values["online"],
         approval=values["approval"],
         approval_expires=values["approval_expires"],
         approvals_dir=_path(values["approvals_dir"]),

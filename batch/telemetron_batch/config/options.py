@@ -242,6 +242,8 @@ OPTIONS: Final = (
            default=False),
     Option("full-every", parse_positive_duration, _SENDING,
            "With --since-last: leave nothing out if the last full run is older.", "DURATION", default=604_800.0),
+    Option("online", parse_flag, _SAFETY,
+           "Query each customer before anything is sent, and show what each row will change.", default=False),
     Option("approval", parse_approval, _SAFETY,
            "Who must approve the plan before it is sent: none, or second (another user).", "WHO", ApprovalPolicy.NONE),
     Option("approvals-dir", parse_absolute, _SAFETY,

@@ -188,6 +188,19 @@ class VerifyError(BatchError):
         return error
 
 
+class PreviewError(BatchError):
+    """A look at the customers ended before all were queried; the answers are kept, and nothing was sent."""
+
+    exit_code = ExitCode.STOPPED
+
+    @classmethod
+    def of(cls, stop: Stop) -> Self:
+        """Return the error for a stop, with the exit code of that stop."""
+        error = cls(f"stopped before all customers were queried: {stop.sentence}; nothing was sent", stop.advice)
+        error.exit_code = stop.exit_code
+        return error
+
+
 class UnbalancedError(BatchError):
     """Rows in and rows out differ. Never expected; never hidden."""
 

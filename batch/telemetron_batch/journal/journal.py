@@ -40,6 +40,7 @@ ON CONFLICT (customer) DO UPDATE SET
     why = excluded.why
 """
 _INSERT_HOLDINGS: Final = "INSERT OR REPLACE INTO holdings (customer, is_known, devices) VALUES (?, ?, ?)"
+_UPSERT_PREVIEW: Final = "INSERT OR REPLACE INTO previews (customer, at, is_known, devices, why) VALUES (?, ?, ?, ?, ?)"
 _BOOT: Final = "NULL" if boot_number() is None else boot_number()
 _INSERT_ATTEMPT: Final = (
     f"INSERT INTO attempts (id, call, positions, started, boot, uptime) VALUES (?, ?, ?, ?, {_BOOT}, ?)"  # noqa: S608 - a constant
@@ -215,6 +216,16 @@ class Journal(JournalReader):
         devices = None if holdings.devices is None else encode_devices(holdings.devices)
         row = (holdings.customer, verification_number, holdings.at, holdings.after_attempt, devices, holdings.error)
         await self._writing().submit(lambda connection: connection.execute(_UPSERT_LOOK, row))
+
+    def clear_previews(self) -> None:
+        """Forget what the customers held before the run, because they are queried again."""
+        self._apply(lambda connection: connection.execute("DELETE FROM previews"))
+
+    async def record_preview(self, holdings: CustomerHoldings) -> None:
+        """Record a query of a customer's devices before the run; on disk when this returns."""
+        devices = None if holdings.devices is None else encode_devices(holdings.devices)
+        row = (holdings.customer, holdings.at, holdings.is_known, devices, holdings.error)
+        await self._writing().submit(lambda connection: connection.execute(_UPSERT_PREVIEW, row))
 
     async def record_results(self, settlement: RecordedAnswer) -> None:
         """Record results without an answer; on disk when this returns."""

@@ -31,6 +31,7 @@ from telemetron_batch.journal.witness import OTHER_COMMITS
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.clock import boot_number
 
+_SELECT_PREVIEWS: Final = "SELECT customer, at, is_known, devices, why FROM previews"
 _MAY_HAVE_ACTED_SQL: Final = "ending IS NULL OR ending = 'unclear' OR omitted > 0"
 """Condition for attempts that may have been carried out without a known result: no answer, or an incomplete one."""
 _BATCH_BYTES: Final = 4 << 20
@@ -228,6 +229,17 @@ class JournalReader(FactsReader):
                     customer, at, None if devices is None else decode_devices(devices), why, after_attempt=after
                 )
 
+    def previews(self) -> Iterator[CustomerHoldings]:
+        """Yield what each customer held when queried before the run, in the order of their emails."""
+        with self._reading(f"{_SELECT_PREVIEWS} ORDER BY customer") as cursor:
+            yield from map(_preview, cursor)
+
+    def preview(self, customer: str) -> CustomerHoldings | None:
+        """Return what a customer held when queried before the run; None if not queried."""
+        with self._reading(f"{_SELECT_PREVIEWS} WHERE customer = ?", (customer,)) as cursor:
+            row = cursor.fetchone()
+            return None if row is None else _preview(row)
+
     def query_counts(self, verification_number: int) -> tuple[int, int]:
         """Return the numbers of customers queried in one verify, and of failed queries among them."""
         query = "SELECT count(*), coalesce(sum(why <> ''), 0) FROM looks WHERE round = ?"
@@ -324,3 +336,10 @@ class ImmutableJournal(ImmutableFacts, JournalReader):
 
     Only the input and the facts of `JournalDraft.publish` are reliable; later records may be missing.
     """
+
+
+def _preview(row: tuple[str, float, int, bytes | None, str]) -> CustomerHoldings:
+    customer, at, is_known, devices, error = row
+    return CustomerHoldings(
+        customer, at, None if devices is None else decode_devices(devices), error, is_known=bool(is_known)
+    )

@@ -12,14 +12,23 @@ from telemetron_batch.domain.reasons import Reason
 
 APPLICATION_ID: Final = 0x7E1E_BA7C
 """Identifies our database files in their header."""
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of tables and stored values. To change either, add a migration and a fixture of the old version."""
-MIGRATIONS: Final[Mapping[int, str]] = {}
+_PREVIEWS: Final = """
+CREATE TABLE previews (  -- before the run, to say what it will do
+    customer TEXT PRIMARY KEY,
+    at REAL NOT NULL,        -- when the query was sent
+    is_known INTEGER NOT NULL,  -- 0: the API did not know the customer
+    devices BLOB,            -- NULL: no query succeeded
+    why TEXT NOT NULL        -- error of the last query, "" if it succeeded
+) WITHOUT ROWID;
+"""
+MIGRATIONS: Final[Mapping[int, str]] = {2: _PREVIEWS}
 """Statements that migrate a journal from a version to the next, by the older version.
 
 The first released version is 2. A journal is migrated in one transaction when it is opened.
 """
-TABLES: Final = """
+TABLES: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (
     number INTEGER PRIMARY KEY, file INTEGER NOT NULL, keys BLOB NOT NULL, cells BLOB NOT NULL
@@ -62,6 +71,7 @@ CREATE TABLE looks (     -- after the run
     devices BLOB,            -- NULL: no query succeeded
     why TEXT NOT NULL        -- error of the last query, "" if it succeeded
 ) WITHOUT ROWID;
+{_PREVIEWS}
 CREATE TABLE events (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
 

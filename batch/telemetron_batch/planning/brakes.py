@@ -1,6 +1,7 @@
 """Check the user's brakes on rows, trailers, age and unassigns before anything is sent."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from telemetron_batch.config.config import Brakes
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import BrakeError
 from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.preview import Preview, PreviewWord
 from telemetron_batch.planning.plan import Plan
 
 
@@ -53,6 +55,30 @@ def check_plan(plan: Plan, brakes: Brakes, confirmed_by: npt.NDArray[np.int64] |
         raise BrakeError(
             f"{removals} rows are unassigns, more than --max-unassign {brakes.max_unassign}",
             "nothing was sent; if that is meant, raise --max-unassign",
+        )
+
+
+def check_preview(preview: Preview, file: Path, plan: Plan, brakes: Brakes) -> None:
+    """Raise BrakeError if a look at the customers, written to `file`, shows more than a brake allows."""
+    new, limit = preview.customers_to_create, brakes.max_new_customers
+    if limit is not None and new > limit:
+        customers = "1 customer" if new == 1 else f"{new} customers"
+        raise BrakeError(
+            f"{customers} would be created, more than --max-new-customers {limit}",
+            f"nothing was sent; look at {file}, then raise --max-new-customers",
+        )
+    without_effect = preview.rows[PreviewWord.NOT_THIS_CUSTOMERS]
+    if brakes.max_skipped is not None and without_effect > brakes.max_skipped.limit_for(plan.unassign_rows):
+        unassigns = "1 unassign" if without_effect == 1 else f"{without_effect} unassigns"
+        raise BrakeError(
+            f"{unassigns} would have no effect, more than --max-skipped {brakes.max_skipped}",
+            f"nothing was sent; look at {file}, then raise --max-skipped",
+        )
+    taken = preview.unassigns_that_change
+    if brakes.max_unassign is not None and taken > brakes.max_unassign.limit_for(plan.rows_for_percent_limits):
+        raise BrakeError(
+            f"{taken} unassigns would take a device away, more than --max-unassign {brakes.max_unassign}",
+            f"nothing was sent; look at {file}, then raise --max-unassign",
         )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.preview import Preview
 from telemetron_batch.planning.calls import Stage
 from telemetron_batch.planning.held_rows import HoldReason, SpellingVariants
 from telemetron_batch.planning.plan import Plan
@@ -55,6 +56,8 @@ class PlanSummary:
     """Assigns that are held because their devices are unassigned in another spelling."""
     warnings: Sequence[str]
     """Probable mistakes in the input, found over all its rows."""
+    preview: Preview | None = None
+    """What a look at the customers shows; None without one."""
     non_defaults: Sequence[str] = ()
     """Sentences that name the profile file in use and an API that is not the default one."""
 
@@ -111,6 +114,7 @@ class PlanSummary:
             "problems": [
                 {"problem": kind.title, "rows": kind.rows, "firstLines": list(kind.lines)} for kind in self.problems
             ],
+            **({} if self.preview is None else self.preview.as_json()),
         }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
@@ -19,6 +20,7 @@ from pyarrow import csv
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
 from telemetron_batch.domain.model import InputFile, Problem
+from telemetron_batch.domain.preview import PREVIEW_WORDS
 from telemetron_batch.input.normalize import FORMULA_BYTES, apply_to_text, guard_apostrophes, guarded
 from telemetron_batch.input.own_reports import ATTENTION_HEADERS, is_attention
 from telemetron_batch.reconciliation.format_columns import format_ints
@@ -50,6 +52,8 @@ _SAFE_COLUMNS: Final = frozenset(
 _SUPERSEDED: Final = (
     "overtaken: a later row with this customer and device is where it should be, so the action is left blank"
 )
+_PREVIEW_COLUMNS: Final = ("line", "preview")
+_WORDS: Final = pa.array([*map(str, PREVIEW_WORDS)])
 _ACTION_WORDS: Final = pa.array([*map(str, ACTIONS)])
 
 
@@ -122,6 +126,30 @@ def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str
     return [text for text, _ in own], _attention_tables(report, blocks, own)
 
 
+def write_preview(
+    path: Path, files: Sequence[InputFile], blocks: Iterable[RowBlock], words: npt.NDArray[np.integer]
+) -> int:
+    """Write the input's own columns, the line and the preview word of each row, in input order; return their number."""
+    own = _headers(files)
+    names = [*(f"{text} (input)" if text in _PREVIEW_COLUMNS else text for text, _ in own), *_PREVIEW_COLUMNS]
+    if len(files) > 1:
+        names.insert(0, "file")
+    with atomic_write(path) as file:
+        return _write(file, names, _preview_tables(files, blocks, words, own), _Style(guarded, _PREVIEW_COLUMNS))
+
+
+def _preview_tables(
+    files: Sequence[InputFile], blocks: Iterable[RowBlock], words: npt.NDArray[np.integer], own: Sequence[Header]
+) -> Iterator[list[pa.Array]]:
+    first = 0
+    for block in blocks:
+        end = first + block.keys.num_rows
+        word = _WORDS.take(pa.array(words[first:end]))
+        file = [_constant(files[block.file].name, block)] if len(files) > 1 else []
+        yield [*file, *_cells(files, block, own), _lines(block.keys), word]
+        first = end
+
+
 def write_undo(path: Path, report: ReportInput, blocks: Iterable[RowBlock]) -> int:
     """Write the inverse of the run's sure changes, the last change first; return their number.
 
@@ -141,7 +169,7 @@ def _reconciliation_tables(
         file = [_constant(report.files[block.file].name, block)] if len(report.files) > 1 else []
         keys = [block.keys["customerEmail"], block.keys["deviceIdentifier"], _action_words(block)]
         results = [columns[name] for name in _result_columns(report)]
-        yield [*file, _lines(block.keys), *keys, *results, *_cells(report, block, extra)]
+        yield [*file, _lines(block.keys), *keys, *results, *_cells(report.files, block, extra)]
         first += block.keys.num_rows
 
 
@@ -215,7 +243,7 @@ def _editable_cells(
     shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
     blank[action_header(report.files), 0] = pc.or_(shifted, superseded)
-    columns = _cells(report, block, own)
+    columns = _cells(report.files, block, own)
     return [
         pc.if_else(blank[header], "", column) if header in blank else column
         for header, column in zip(own, columns, strict=True)
@@ -266,9 +294,9 @@ def _key_headers(files: Sequence[InputFile]) -> set[Header]:
     return {(files[0].columns[key], 0) for key in _KEYS if key in files[0].columns}
 
 
-def _cells(report: ReportInput, block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
+def _cells(files: Sequence[InputFile], block: RowBlock, wanted: Sequence[Header]) -> list[pa.Array]:
     """Return the block's cells as written for these headers; empty texts if its file has no such column."""
-    headers = _headers_of(report.files[block.file], several=len(report.files) > 1)
+    headers = _headers_of(files[block.file], several=len(files) > 1)
     place = {header: str(at) for at, header in enumerate(headers)}
     return [block.cells[place[header]] if header in place else _constant("", block) for header in wanted]
 

@@ -27,7 +27,7 @@ _MAX_CUSTOMERS: Final = 50
 _MAX_TRANSFERS: Final = 100
 _MAX_NOT_UNDONE: Final = 50
 _MAX_DIFFERENCES: Final = 100
-_MAX_WITHOUT_EFFECT: Final = 100
+_MAX_ROWS: Final = 100
 
 _LOADER_MASKS: Final = (('(?s)".*"', '"…"'),)
 """The loader quotes one cell, which may itself contain quotes."""
@@ -117,8 +117,8 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class WithoutEffect:
-    """An unassign of a device that its customer did not have."""
+class FoundRow:
+    """A row of the input."""
 
     line: str
     customer: str
@@ -253,13 +253,18 @@ def find_differences(reconciliation: Reconciliation, blocks: Iterable[RowBlock])
     return found
 
 
-# Unassigns without effect
+# Rows that a sentence is about
 
 
-def find_without_effect(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> list[WithoutEffect]:
+def find_without_effect(reconciliation: Reconciliation, blocks: Iterable[RowBlock]) -> list[FoundRow]:
     """Return the first unassigns without effect, in input order."""
-    rows = np.flatnonzero(reconciliation.without_effect())[:_MAX_WITHOUT_EFFECT]
-    return [WithoutEffect(_line_label(reconciliation, row), *keys) for row, keys in _find_keys(rows, blocks).items()]
+    return find_rows(reconciliation, np.flatnonzero(reconciliation.without_effect()), blocks)
+
+
+def find_rows(reconciliation: Reconciliation, rows: Ints, blocks: Iterable[RowBlock]) -> list[FoundRow]:
+    """Return the first of these rows, given in input order."""
+    keys = _find_keys(rows[:_MAX_ROWS], blocks)
+    return [FoundRow(_line_label(reconciliation, row), *found) for row, found in keys.items()]
 
 
 # Created customers, transfers and undo

@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
 from telemetron_batch.domain.outcomes import OUTCOME_PROPERTIES, OutcomeProperties
 from telemetron_batch.domain.printable import printable
@@ -26,6 +27,7 @@ from telemetron_batch.reports.findings import (
     created_customers,
     find_causes,
     find_differences,
+    find_rows,
     find_transfers,
     find_undo,
     find_without_effect,
@@ -68,6 +70,8 @@ class Page:
     """The fields of summary.json."""
     reconciliation: Reconciliation
     plan: PlanSummary
+    changed_by_others: Ints
+    """Rows that ended otherwise than a look before sending let expect."""
     timeline: Timeline | None
     """None if no attempt was made."""
     attention_file: str = "attention.csv"
@@ -110,6 +114,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "meaning": {str(outcome): facts.sentence for outcome, facts in OUTCOME_PROPERTIES.items()},
         "advice": {str(outcome): _advice(facts, page.continue_advice) for outcome, facts in OUTCOME_PROPERTIES.items()},
         "verdict": verdict_sentence(page.fields),
+        "changed_by_others": find_rows(page.reconciliation, page.changed_by_others, blocks),
         "without_effect": find_without_effect(page.reconciliation, blocks),
         "plan": page.plan,
         "bar": _bar_segments(page.fields),

@@ -9,17 +9,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from telemetron_batch import __version__
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.rate import Rate
+from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.model import InputFile
 from telemetron_batch.domain.outcomes import Outcome
+from telemetron_batch.domain.preview import Preview
 from telemetron_batch.domain.stops import ExitCode, Stop
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.planned_run import saved_plan_json
 from telemetron_batch.journal.resume_hint import resume_hint_of
+from telemetron_batch.planning.delta import decode_column
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.reconciliation.answered import reconcile_answers
@@ -44,8 +49,10 @@ from telemetron_batch.reports.workbook import fits, write_attention_xlsx, write_
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.commands import command, rerun_command
 from telemetron_batch.verification.apply import VerificationData, apply_verification
+from telemetron_batch.verification.preview import changed_by_others
 
 _MAX_EVENTS: Final = 200
+_NO_ROWS: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +152,11 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
     return Page(
         fields=fields,
         reconciliation=reconciliation,
-        plan=summarize(reconciliation.plan, journal.input_files, rate, journal.fact(Fact.SINCE)),
+        plan=replace(
+            summarize(reconciliation.plan, journal.input_files, rate, journal.fact(Fact.SINCE)),
+            preview=Preview.of_json(fields) if "preview" in fields else None,
+        ),
+        changed_by_others=_changed_by_others(journal, reconciliation),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
         rerun_attention_command=rerun_command(
@@ -163,6 +174,21 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
     start, end = span[0], max(span[1], journal.fact(Fact.ENDED_AT) or 0.0)
     seconds = slice_seconds(end - start, attempts)
     return Timeline(start, end, seconds, journal.timeline(start, seconds))
+
+
+def _preview_fields(journal: Journal, changed: Ints) -> dict[str, Any]:
+    """Return the fields about the look before sending; nothing without a complete one."""
+    fields = journal.fact(Fact.PREVIEW)
+    if fields is None or fields["endedAt"] is None:
+        return {}
+    preview = {**Preview.of_json(fields).as_json(), "previewedAt": iso(fields["endedAt"])}
+    return {**preview, "rowsChangedByOthers": len(changed)}
+
+
+def _changed_by_others(journal: Journal, reconciliation: Reconciliation) -> Ints:
+    """Return the rows that ended otherwise than a look before sending let expect."""
+    words = journal.fact(Fact.PREVIEW_WORDS)
+    return _NO_ROWS if words is None else changed_by_others(reconciliation, decode_column(words))
 
 
 def _verify_fields(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
@@ -196,6 +222,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
     files = journal.input_files
     plan = reconciliation.plan
     verify = _verify_fields(journal, reconciliation)
+    preview = _preview_fields(journal, _changed_by_others(journal, reconciliation))
     untolerated = int(reconciliation.attention(options.tolerate).sum())
     if verify:
         untolerated += verify["verify"]["customersMissed"]
@@ -236,6 +263,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         **_unassign_fields(reconciliation),
         **_file_fields(folder, journal, reconciliation, options),
         **_time_fields(journal, attempts),
+        **preview,
         **verify,
     }
     return Summary(folder, fields)

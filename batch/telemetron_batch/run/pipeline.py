@@ -1,13 +1,13 @@
 """A run from start to end, in order: read this module first.
 
     run       finished before? -> folder and locks -> load, plan, check, ask -> send -> verify -> finish
-              (a saved plan: -> the same plan, approved? -> send -> ...)
+              (a saved plan: -> the same plan, approved? look at the customers, ask -> send -> ...)
     resume    `run` with the options that the run was started with
     verify    ask what customers hold now -> finish
     report    the files again, from the journal alone
 
 The command `plan` does everything up to sending in `make_plan`, and with `--save` in `save_plan`; both are apart
-because they load no HTTP library.
+because they load no HTTP library. `plan --online` also looks at the customers: `preview`.
 Every end of a run passes through `finish.finish_run`: reconcile, write the files, conclude the journal, publish.
 The doors (command line, Airflow) call these functions; `sharding` does the same with several processes.
 """
@@ -98,7 +98,8 @@ def run(
         if finished is not None:
             return finished
         require_can_send(config, clock)
-        if config.approval is ApprovalPolicy.SECOND and not (folder / JOURNAL_NAME).exists():
+        is_saved_first = config.online or config.approval is ApprovalPolicy.SECOND
+        if is_saved_first and not (folder / JOURNAL_NAME).exists():
             save_plan(config, observer, clock, users)
         with (
             run_folder(folder),
@@ -146,7 +147,7 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
             send_context = SendContext(config, plan, journal, observer, resources.clock, resources.lease)
-            begin_planned_run(plan, send_context, resources.users)
+            begin_planned_run(plan, send_context, resources.users, resources.transport)
             _record_start(send_context, plan)
             stop = _send_and_verify(send_context, plan, resources.transport)
             journal.set_facts(endedAt=resources.clock.wall(), stop=serialize_stop(stop))

@@ -6,8 +6,10 @@ in the journal. If the query fails, or if the customer held a device whose ident
 differently, the result is marked as unclear instead of guessed.
 """
 
+from collections.abc import Callable
+
 from telemetron_batch.api.customer_query import CustomerQuery
-from telemetron_batch.domain.answers import Answer
+from telemetron_batch.domain.answers import Answer, CustomerHoldings
 from telemetron_batch.domain.model import Call
 from telemetron_batch.domain.outcomes import OWNED_AFTER
 from telemetron_batch.journal.journal import Journal
@@ -15,14 +17,24 @@ from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.call_state import HoldingsBefore
 from telemetron_batch.sending.holdings import are_in_holdings
 
+RecentLooks = Callable[[str], CustomerHoldings | None]
+"""Returns what this process has seen of a customer shortly before sending; None if it has not looked."""
+
 
 class Baseline:
     """Provides which devices a customer held before a call, and queries it if necessary."""
 
-    def __init__(self, customer_query: CustomerQuery, journal: Journal, plan: CallPlan) -> None:
+    def __init__(
+        self,
+        customer_query: CustomerQuery,
+        journal: Journal,
+        plan: CallPlan,
+        recent_looks: RecentLooks = lambda _: None,
+    ) -> None:
         self._customer_query = customer_query
         self._journal = journal
         self._plan = plan
+        self._recent_looks = recent_looks
         self._own_changes: dict[tuple[str, str], bool] = {}
         """For pairs that the run sends several times: whether the customer holds the device after the last call."""
         self._already_written = plan.customer_emails_of_calls(journal.calls_that_may_have_acted())
@@ -48,7 +60,7 @@ class Baseline:
 
     async def _query(self, customer: str) -> bool:
         """Query what a customer holds and record it; return whether the query succeeded."""
-        holdings = await self._customer_query.fetch(customer)
+        holdings = self._recent_looks(customer) or await self._customer_query.fetch(customer)
         if holdings is None or holdings.devices is None:
             return False
         await self._journal.record_holdings(customer, holdings.devices, is_known=holdings.is_known)

@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 from telemetron_batch.api.target import ApiTarget
+from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.event_sink import EventSink
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.sending.baseline import Baseline
@@ -19,6 +21,9 @@ from telemetron_batch.sending.session import (
     show_progress,
     stop_for_error,
 )
+
+_RECENT_S: Final = 900.0
+"""Seconds for which a look before sending is as good as a query."""
 
 AfterSending = Callable[[SendContext, Session], Awaitable[None]]
 """Called in the same session once all calls are sent."""
@@ -47,7 +52,11 @@ async def _send(send_context: SendContext, target: ApiTarget, afterwards: AfterS
         executor.recognise = partial(session.customer_query.recognise, target.base_url)
         executor.uptime = send_context.clock.uptime
         baseline = (
-            Baseline(session.customer_query, send_context.journal, send_context.plan) if sending.baseline else None
+            Baseline(
+                session.customer_query, send_context.journal, send_context.plan, partial(_recent_look, send_context)
+            )
+            if sending.baseline
+            else None
         )
         scheduler = Scheduler(send_context.plan, send_context.journal, executor, run_limits(send_context), baseline)
         scheduler.on_call = [session.rate_limiter.save_periodically]
@@ -59,6 +68,13 @@ async def _send(send_context: SendContext, target: ApiTarget, afterwards: AfterS
             send_context.journal.set_facts(allSent=True)  # a stop from here on must not cause another sending
             await afterwards(send_context, session)
     return gate.stop_signal.stop
+
+
+def _recent_look(send_context: SendContext, customer: str) -> CustomerHoldings | None:
+    """Return what this process saw of a customer before sending, if that is recent enough for a baseline."""
+    at = send_context.queried_at.get(customer)
+    is_recent = at is not None and send_context.clock.uptime() - at < _RECENT_S
+    return send_context.journal.preview(customer) if is_recent else None
 
 
 def _report_wait(on_event: EventSink, seconds: float) -> None:

@@ -50,6 +50,11 @@ class SendContext:
     """Devices that may still be with a former owner according to other shards."""
     pacer_file: Path | None = None
     """File of the rate limiter's state; None for the default, named after base URL and key."""
+    queried_at: dict[str, float] = field(default_factory=dict)
+    """When this process queried each customer before sending, in seconds since the machine booted.
+
+    Filled only if a baseline is wanted.
+    """
 
 
 @dataclass(frozen=True, slots=True)

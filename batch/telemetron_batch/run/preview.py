@@ -1,0 +1,99 @@
+"""Look at the customers of a planned run before anything is sent: what each row will change.
+
+`preview_plan` is the command `plan --online`; a run with `--online` calls `look_before_sending` as its first step.
+"""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import httpx2
+
+from telemetron_batch.config.config import RunConfig
+from telemetron_batch.domain.errors import JournalError, PreviewError
+from telemetron_batch.domain.preview import Preview
+from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.resume_hint import translate_system_errors
+from telemetron_batch.planning.brakes import check_preview
+from telemetron_batch.planning.delta import encode_column
+from telemetron_batch.planning.plan import Plan
+from telemetron_batch.reports.csv_files import write_preview
+from telemetron_batch.run.locking import acquire_run_and_key, open_journal, run_scratch
+from telemetron_batch.run.open_api import open_api
+from telemetron_batch.run.replan import replan_from_journal
+from telemetron_batch.run.requirements import require_can_send
+from telemetron_batch.run.save_plan import SavedPlan, save_plan
+from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.sending.session import SendContext
+from telemetron_batch.storage.clock import Clock, RealClock
+from telemetron_batch.storage.log import log_to_file
+from telemetron_batch.verification.preview import count_preview, preview_words
+from telemetron_batch.verification.previewer import query_customers
+
+PREVIEW_FILE: Final = "preview.csv"
+FRESH_S: Final = 900.0
+"""Seconds for which a complete look need not be repeated."""
+
+
+@translate_system_errors()
+def preview_plan(
+    config: RunConfig,
+    observer: RunObserver | None = None,
+    clock: Clock | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> SavedPlan:
+    """Save a plan and look at its customers; change nothing at the API. Return it with the preview.
+
+    Raises PreviewError where not all customers were queried; the same command continues. Raises BrakeError.
+    """
+    clock, observer = clock or RealClock(), observer or RunObserver()
+    require_can_send(config, clock)
+    saved = save_plan(config, observer, clock)
+    config = replace(config, run_id=saved.folder.name, files=())
+    with (
+        acquire_run_and_key(config, saved.folder, clock, observer) as lease,
+        open_journal(saved.folder, lease) as journal,
+        log_to_file(saved.folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
+        run_scratch(saved.folder, lease) as scratch,
+    ):
+        if journal.has_attempts():
+            what = f"run {saved.folder.name} has sent calls already, so a look shows what it did"
+            raise JournalError(what, "name another --run-id")
+        plan = replan_from_journal(journal, scratch)
+        preview = look_before_sending(SendContext(config, plan, journal, observer, clock, lease), plan, transport)
+    return replace(saved, summary=replace(saved.summary, preview=preview))
+
+
+def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Preview:
+    """Query each customer of a run that has sent nothing, write preview.csv, and check the brakes.
+
+    A look that was stopped is continued; a complete one is repeated if it is older than `FRESH_S`. Raises PreviewError
+    where it ended early, BrakeError.
+    """
+    journal, clock = send_context.journal, send_context.clock
+    state = _begin(journal, clock.wall())
+    if state["endedAt"] is None and plan.calls:
+        with open_api(send_context, transport) as target:
+            stop = query_customers(send_context, target)
+        send_context.lease.ensure_valid()
+        if stop is not None:
+            raise PreviewError.of(stop)
+    words = preview_words(plan, journal.previews())
+    preview = count_preview(plan, words, journal.previews())
+    file = journal.path.parent / PREVIEW_FILE
+    write_preview(file, journal.input_files, journal.blocks(), words)
+    ended = {**state, "endedAt": state["endedAt"] or clock.wall(), **preview.as_json()}
+    journal.set_facts(**{Fact.PREVIEW: ended, Fact.PREVIEW_WORDS: encode_column(words)})
+    check_preview(preview, file, plan, send_context.config.brakes)
+    return preview
+
+
+def _begin(journal: Journal, now: float) -> dict[str, Any]:
+    """Return the state of the look: that of an unfinished or a fresh one, else that of a new one."""
+    state: dict[str, Any] | None = journal.fact(Fact.PREVIEW)
+    if state is not None and (state["endedAt"] is None or 0 <= now - state["endedAt"] < FRESH_S):
+        return state
+    journal.clear_previews()
+    state = {"startedAt": now, "endedAt": None}
+    journal.set_facts(**{Fact.PREVIEW: state, Fact.PREVIEW_WORDS: None})
+    return state
