@@ -9,6 +9,7 @@ from telemetron_batch.api.classify import Verdict
 from telemetron_batch.domain.actions import ACTIONS, UNKNOWN_ACTION, Action, Phase
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
+from telemetron_batch.domain.preview import PreviewWord
 from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.journal.schema import EndState
@@ -38,6 +39,11 @@ def test_outcomes() -> None:
 def test_actions() -> None:
     assert {action.value: action.code for action in Action} == {"assign": 0, "unassign": 1}
     assert ([action.code for action in ACTIONS], UNKNOWN_ACTION) == ([0, 1], -1)
+
+
+def test_preview_words() -> None:
+    words = "willChange alreadySo notThisCustomers customerUnknown notKnown invalid duplicate unchanged held"
+    assert {word.value: word.code for word in PreviewWord} == {word: at for at, word in enumerate(words.split())}
 
 
 def test_phases() -> None:

@@ -24,7 +24,7 @@ from telemetron_batch.sending.holds import UnreleasedDevices
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.scheduler import RunLimits
-from telemetron_batch.sending.shutdown import Shutdown, stop_at_deadline, stop_on_lease_loss, stop_on_signals
+from telemetron_batch.sending.shutdown import Deadline, Shutdown, stop_at_deadline, stop_on_lease_loss, stop_on_signals
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.lease import Lease
@@ -50,11 +50,15 @@ class SendContext:
     """Devices that may still be with a former owner according to other shards."""
     pacer_file: Path | None = None
     """File of the rate limiter's state; None for the default, named after base URL and key."""
+    deadline: Deadline = field(init=False)
     queried_at: dict[str, float] = field(default_factory=dict)
     """When this process queried each customer before sending, in seconds since the machine booted.
 
     Filled only if a baseline is wanted.
     """
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline", Deadline(self.config.sending.deadline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ async def open_session(send_context: SendContext, target: ApiTarget) -> AsyncIte
         customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=send_context.clock.wall)
         shutdown = Shutdown(gate.stop_signal, client)
         with (
-            stop_at_deadline(gate.stop_signal, sending.deadline),
+            stop_at_deadline(gate.stop_signal, send_context.deadline),
             stop_on_signals(send_context.observer, shutdown),
             stop_on_lease_loss(send_context.lease, shutdown),
         ):

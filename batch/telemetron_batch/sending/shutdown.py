@@ -16,6 +16,7 @@ from telemetron_batch.api.http_client import HttpClient
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
 from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage import clock
 from telemetron_batch.storage.lease import Lease
 
 SHUTDOWN_GRACE_S: Final = 3.5
@@ -43,12 +44,26 @@ class Shutdown:
         self._client.shorten_deadlines(0)
 
 
+class Deadline:
+    """When a process stops working on a run, counted from its first session with the API."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._at: float | None = None
+
+    def start(self) -> float | None:
+        """Return the deadline on the event loop's clock; None for none. The first call starts the time."""
+        if self._at is None and self._seconds is not None:
+            self._at = clock.now() + self._seconds
+        return self._at
+
+
 @contextmanager
-def stop_at_deadline(stop_signal: StopSignal, seconds: float | None) -> Iterator[None]:
-    """Stop the run this many seconds from now; never if None."""
-    loop = asyncio.get_running_loop()
+def stop_at_deadline(stop_signal: StopSignal, deadline: Deadline) -> Iterator[None]:
+    """Stop the run at its deadline."""
+    loop, at = asyncio.get_running_loop(), deadline.start()
     stop = Stop(StopReason.DEADLINE)
-    timer = None if seconds is None else loop.call_later(seconds, stop_signal.set, stop)
+    timer = None if at is None else loop.call_at(at, stop_signal.set, stop)
     try:
         yield
     finally:
