@@ -202,9 +202,9 @@ def _check_shard(config: Any) -> None:
 @click.option("--save", is_flag=True, help="Make the run's folder and print the plan's fingerprint, to send it later.")
 @_options(lambda option: option.for_plan)
 def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
-    """Show what run would send, without any network unless --online is given.
+    """Show what run would send.
 
-    Shows calls, stages, the shortest possible time and the problems found. With --save it keeps the plan as a run,
+    Uses no network unless --online is given. Shows calls, stages, the shortest possible time and the problems found. With --save it keeps the plan as a run,
     which resume sends, with --approval second only after another user has approved it. With --shards it prepares
     the run's folder, so that several processes or machines can make the run.
     """

@@ -7,7 +7,7 @@ from the network.
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -70,10 +70,10 @@ class Page:
     """The fields of summary.json."""
     reconciliation: Reconciliation
     plan: PlanSummary
-    changed_by_others: Ints
-    """Rows that ended otherwise than a look before sending let expect."""
     timeline: Timeline | None
     """None if no attempt was made."""
+    changed_by_others: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows that ended otherwise than a look before sending let expect."""
     attention_file: str = "attention.csv"
     """The name of the current attention file."""
     rerun_attention_command: str = ""

@@ -52,7 +52,6 @@ from telemetron_batch.verification.apply import VerificationData, apply_verifica
 from telemetron_batch.verification.preview import changed_by_others
 
 _MAX_EVENTS: Final = 200
-_NO_ROWS: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +187,7 @@ def _preview_fields(journal: Journal, changed: Ints) -> dict[str, Any]:
 def _changed_by_others(journal: Journal, reconciliation: Reconciliation) -> Ints:
     """Return the rows that ended otherwise than a look before sending let expect."""
     words = journal.fact(Fact.PREVIEW_WORDS)
-    return _NO_ROWS if words is None else changed_by_others(reconciliation, decode_column(words))
+    return np.empty(0, np.int64) if words is None else changed_by_others(reconciliation, decode_column(words))
 
 
 def _verify_fields(journal: Journal, reconciliation: Reconciliation) -> dict[str, Any]:
