@@ -4,6 +4,7 @@ A Python that only root can read serves too, because the child imports nothing a
 """
 
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telemetron_batch.cli.commands import main
-from telemetron_batch.storage import system_users
 
 PLANNER, APPROVER = 61_201, 61_202
 """Numbers without accounts: for files only the number counts."""
@@ -37,7 +37,7 @@ def command_as(uid: int, *words: str, folder: Path, environ: Mapping[str, str] |
                 _become(uid, folder)
                 os.environ.update(environ or {})
                 os._exit(_run(words))
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - the child must never return
                 traceback.print_exc()
                 os._exit(99)
         _, status = os.waitpid(child, 0)
@@ -58,9 +58,7 @@ def _become(uid: int, folder: Path) -> None:
 
 
 def _run(words: tuple[str, ...]) -> int:
-    import sys
-
-    sys.stdin, sys.stdout, sys.stderr = open(os.devnull), open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     try:
         main(list(words), prog_name="telemetron-batch")
     except SystemExit as end:
@@ -69,6 +67,3 @@ def _run(words: tuple[str, ...]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
-
-
-__all__ = ("APPROVER", "PLANNER", "Ended", "command_as", "system_users")

@@ -297,6 +297,16 @@ def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag,
     assert run_dag("telemetron_bash", **places).task("assign_devices").state == "skipped"
 
 
+def test_the_example_with_an_approval_sends_the_plan_that_was_shown(airflow_home: Path, places: dict[str, str]) -> None:
+    dag = dags(airflow_home)["telemetron_approval"]
+    [approve] = [task for task in dag.tasks if task.task_id == "approve"]
+    assert (approve.defaults, approve.upstream_task_ids, approve.downstream_task_ids) == (["Reject"], {"plan"}, {"send"})
+    run = DagRun(dag.test(run_conf=places, mark_success_pattern="approve"))
+    plan, sent = run.task("plan").xcom(), run.task("send").xcom()
+    assert (plan["state"], plan["runId"]) == ("planned", sent["runId"])
+    assert (sent["fingerprint"], sent["counts"]["assigned"]) == (plan["fingerprint"], 3)
+
+
 @pytest.mark.parametrize("dag_id", ["rendered", "rendered_json", "rendered_native"])
 def test_options_and_files_may_be_rendered_to_json_text(
     run_dag: RunDag, places: dict[str, str], tmp_path: Path, dag_id: str

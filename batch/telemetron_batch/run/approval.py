@@ -53,8 +53,10 @@ class ApprovalRecord:
         """Return the content of a file. Raises ValueError if it is not that of an approval."""
         try:
             fields = json.loads(content)
-            at = datetime.fromisoformat(fields["approvedAt"]).timestamp()
-            return cls(str(fields["runId"]), str(fields["fingerprint"]), str(fields["journalId"]), at)
+            at = datetime.fromisoformat(fields["approvedAt"])
+            if at.tzinfo is None:
+                raise ValueError("its time has no zone")
+            return cls(str(fields["runId"]), str(fields["fingerprint"]), str(fields["journalId"]), at.timestamp())
         except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise ValueError("it is not an approval") from exc
 

@@ -82,10 +82,12 @@ def read_owned(folder: Path, name: str, users: SystemUsers) -> OwnedFile | None:
             return None
         except OSError as exc:
             raise ApprovalError(f"{folder / name} cannot be read ({exc.strerror})", _ADVICE) from exc
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
+        try:
+            found = os.fstat(descriptor)
             _require_unshared(folder / name, found)
-            return OwnedFile(users.owner(found), file.read(_MAX_BYTES))
+            return OwnedFile(users.owner(found), os.read(descriptor, _MAX_BYTES))
+        finally:
+            os.close(descriptor)
 
 
 _ADVICE: Final = "remove the file (approve --revoke RUN, or as its owner), and let the second person approve again"
