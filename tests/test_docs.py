@@ -36,7 +36,16 @@ from tests.support.docs import (
 )
 
 PACKAGE = Path(telemetron_batch.__file__).parent
-OF_A_RUN = {*FILES, WORKBOOK, ATTENTION_WORKBOOK, "attention.new.csv", "attention.new.xlsx", JOURNAL_NAME, "run.log"}
+OF_A_RUN = {
+    *FILES,
+    WORKBOOK,
+    ATTENTION_WORKBOOK,
+    "attention.new.csv",
+    "attention.new.xlsx",
+    JOURNAL_NAME,
+    "run.log",
+    "RUN.json",
+}
 """Files that the program writes."""
 OF_A_USER = {PROFILE_FILE, "assignments.csv", "returns.csv", "rows.csv"}
 """Files of a user in the examples of the docs."""

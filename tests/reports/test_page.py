@@ -59,6 +59,8 @@ def page_of(result: Reconciliation, *files: InputFile, timeline: Timeline | None
     attention = int(result.attention().sum())
     fields: dict[str, Any] = {
         "runId": "night-1",
+        "fingerprint": None,
+        "approval": None,
         "version": "0",
         "state": "finished",
         "exitCode": 1 if attention else 0,

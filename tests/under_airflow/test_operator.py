@@ -300,7 +300,11 @@ def test_the_example_with_the_command_line_skips_an_empty_input(run_dag: RunDag,
 def test_the_example_with_an_approval_sends_the_plan_that_was_shown(airflow_home: Path, places: dict[str, str]) -> None:
     dag = dags(airflow_home)["telemetron_approval"]
     [approve] = [task for task in dag.tasks if task.task_id == "approve"]
-    assert (approve.defaults, approve.upstream_task_ids, approve.downstream_task_ids) == (["Reject"], {"plan"}, {"send"})
+    assert (approve.defaults, approve.upstream_task_ids, approve.downstream_task_ids) == (
+        ["Reject"],
+        {"plan"},
+        {"send"},
+    )
     run = DagRun(dag.test(run_conf=places, mark_success_pattern="approve"))
     plan, sent = run.task("plan").xcom(), run.task("send").xcom()
     assert (plan["state"], plan["runId"]) == ("planned", sent["runId"])
