@@ -17,7 +17,7 @@ from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.reports.summary import ATTENTION_WORKBOOK, FILES, WORKBOOK
+from telemetron_batch.reports.summary import ATTENTION_WORKBOOK, FILES, PREVIEW, WORKBOOK
 from tests.support.docs import (
     DOCS,
     GENERATED,
@@ -38,6 +38,7 @@ from tests.support.docs import (
 PACKAGE = Path(telemetron_batch.__file__).parent
 OF_A_RUN = {
     *FILES,
+    PREVIEW,
     WORKBOOK,
     ATTENTION_WORKBOOK,
     "attention.new.csv",

@@ -13,6 +13,7 @@
     ├── LockedError                   6    nobody: another process works on the run
     │   └── RunRemovedError           3    user who removed the run's folder
     ├── VerifyError                   3    see its advice (exit code 4: the API refuses this client)
+    ├── PreviewError                  3    see its advice (exit code 4: the API refuses this client)
     └── UnbalancedError               7    maintainers: a bug
 
 A call that the API refuses is an outcome, not an exception. A run that ends before its last call

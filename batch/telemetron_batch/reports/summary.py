@@ -14,6 +14,8 @@ SUMMARY: Final = "summary.json"
 ATTENTION: Final = "attention.csv"
 FILES: Final = ("reconciliation.csv", ATTENTION, "undo.csv", SUMMARY, "report.html")
 """The files that every run writes for people."""
+PREVIEW: Final = "preview.csv"
+"""Written by a look before sending."""
 WORKBOOK: Final = "reconciliation.xlsx"
 ATTENTION_WORKBOOK: Final = "attention.xlsx"
 _ATTENTION_NAME: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")

@@ -43,7 +43,7 @@ from telemetron_batch.reports.csv_files import (
     write_undo,
 )
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, write_html
-from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, SUMMARY, WORKBOOK, Summary
+from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, PREVIEW, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.reports.unwritten_files import Unwritten
 from telemetron_batch.reports.workbook import fits, write_attention_xlsx, write_xlsx
 from telemetron_batch.storage.clock import iso
@@ -285,7 +285,13 @@ def _file_fields(
     versions = [attention_files.versions(folder, name, journal) for name in wanted]
     others = [name for name in FILES if name not in (SUMMARY, ATTENTION)]
     return {
-        "files": [others[0], *chain.from_iterable(versions), *others[1:], *[WORKBOOK] * options.xlsx],
+        "files": [
+            others[0],
+            *chain.from_iterable(versions),
+            *others[1:],
+            *[PREVIEW] * (folder / PREVIEW).exists(),
+            *[WORKBOOK] * options.xlsx,
+        ],
         "attentionFiles": [names[-1] for names in versions],
     }
 

@@ -18,6 +18,7 @@ from telemetron_batch.planning.brakes import check_preview
 from telemetron_batch.planning.delta import encode_column
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.csv_files import write_preview
+from telemetron_batch.reports.summary import PREVIEW
 from telemetron_batch.run.locking import acquire_run_and_key, open_journal, run_scratch
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.replan import replan_from_journal
@@ -30,7 +31,6 @@ from telemetron_batch.storage.log import log_to_file
 from telemetron_batch.verification.preview import count_preview, preview_words
 from telemetron_batch.verification.previewer import query_customers
 
-PREVIEW_FILE: Final = "preview.csv"
 FRESH_S: Final = 900.0
 """Seconds for which a complete look need not be repeated."""
 
@@ -80,7 +80,7 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
             raise PreviewError.of(stop)
     words = preview_words(plan, journal.previews())
     preview = count_preview(plan, words, journal.previews())
-    file = journal.path.parent / PREVIEW_FILE
+    file = journal.path.parent / PREVIEW
     write_preview(file, journal.input_files, journal.blocks(), words)
     ended = {**state, "endedAt": state["endedAt"] or clock.wall(), **preview.as_json()}
     journal.set_facts(**{Fact.PREVIEW: ended, Fact.PREVIEW_WORDS: encode_column(words)})

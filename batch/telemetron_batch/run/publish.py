@@ -19,7 +19,7 @@ from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.resume_hint import resume_hint_of
-from telemetron_batch.reports.summary import ATTENTION, FILES, SUMMARY, WORKBOOK, Summary
+from telemetron_batch.reports.summary import ATTENTION, FILES, PREVIEW, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.storage.atomic_file import check_rename_allowed
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.object_store import upload
@@ -44,7 +44,7 @@ def publish(target: str | None, journal: Journal, summary: Summary) -> Summary:
         return summary
     place = publish_target(target, summary.folder)
     # Only names from this program: a name in a journal could lead to another file.
-    ours = dict.fromkeys((*FILES, WORKBOOK, *summary.attention_files))
+    ours = dict.fromkeys((*FILES, PREVIEW, WORKBOOK, *summary.attention_files))
     ours.pop(SUMMARY)
     if ATTENTION not in summary.attention_files:  # edited by a person
         ours.pop(ATTENTION)
