@@ -113,7 +113,8 @@ def write_new(folder: Path, name: str, content: bytes) -> None:
             raise write_error(str(folder / name), exc) from exc
         try:
             with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), _MODE)  # whatever the umask
+                if os.name == "posix":
+                    os.fchmod(file.fileno(), _MODE)  # whatever the umask
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
