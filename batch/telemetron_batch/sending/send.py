@@ -61,5 +61,6 @@ async def _send(send_context: SendContext, target: ApiTarget, afterwards: AfterS
     return gate.stop_signal.stop
 
 
-def _report_wait(on_event: EventSink, seconds: float) -> None:
-    on_event("wait", f"waiting up to {seconds:.0f} s: an unanswered call for the opposite action may still take effect")
+def _report_wait(on_event: EventSink, seconds: float, devices: int) -> None:
+    what = "1 device" if devices == 1 else f"{devices} devices"
+    on_event("wait", f"waiting {seconds:.0f} s: an unanswered attempt may still act on {what}")
