@@ -30,7 +30,6 @@ from telemetron_batch.sending.pending import PendingAttempts, end_of_wait
 from telemetron_batch.sending.rejected_search import Positions
 from telemetron_batch.storage import clock
 
-
 _ANNOUNCED_EXTENSION_S: Final = 1.0
 """Seconds by which a wait must become longer to be announced again."""
 
