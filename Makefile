@@ -25,7 +25,7 @@ types:
 	$(BIN)/mypy
 
 test:
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -n auto --cov --cov-report=term
 
 # The laws held against ten times the examples, new ones each time; what it finds becomes an @example.
 search:
