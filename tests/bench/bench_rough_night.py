@@ -1,9 +1,10 @@
 """A night on which everything goes wrong a little: how long it takes, and how much of that is prescribed waiting.
 
 3,000 rows of 150 customers, in which devices move to and fro; each kind of fault meets two requests in a
-hundred. 429 is not among them: refusals that have nothing to do with the rate would lower it. An unanswered attempt may act until its time-out and five seconds more have passed since it left, and the
-opposite action for one of its pairs must wait for that. The journal and `reconciliation.csv` tell when that was
-so, independently of the scheduler.
+hundred. 429 is not among them: refusals that have nothing to do with the rate would lower it. An unanswered
+attempt may act until its time-out and five seconds more have passed since it left, and the opposite action for one
+of its pairs must wait for that. The journal and `reconciliation.csv` tell when that was so, independently of the
+scheduler.
 """
 
 # ruff: noqa: T201 - figures are all it is for
@@ -180,9 +181,8 @@ def _allowed_at(attempt: Attempt, attempts: Sequence[Attempt]) -> float:
 def main() -> None:
     """Print a line for each run."""
     print(f"{ROWS:,} rows of {CUSTOMERS} customers, {100 * SHARE:.0f} % of each of {len(faults(0))} faults")
-    print(
-        "  time-out  calls  attempts  seconds: all  answered  timed out  required wait  other   untrue  left wrong  with two"
-    )
+    names = ("time-out", "calls", "attempts", "seconds", "answered", "timed out", "required", "other", "untrue")
+    print("".join(f"{name:>11}" for name in (*names, "left wrong", "with two")))
     for timeout_s in TIMEOUTS_S:
         for seed in SEEDS:
             with tempfile.TemporaryDirectory() as folder:
@@ -201,11 +201,9 @@ def _print_run(folder: Path, timeout_s: float, seed: int) -> None:
     attempts = attempts_of(folder / "ours", timeout_s)
     part = spent(attempts)
     calls = len({one.call for one in attempts})
-    print(
-        f"  {timeout_s:6.0f} s {calls:6} {len(attempts):9} {seconds:13.1f} {part.answered:9.1f} {part.timed_out:10.1f}"
-        f" {part.required:14.1f} {part.other:6.1f} {untrue:8} {left_wrong:11} {with_two:9}",
-        flush=True,
-    )
+    seconds_of = (seconds, part.answered, part.timed_out, part.required, part.other)
+    figures = (f"{timeout_s:.0f} s", calls, len(attempts), *(f"{one:.1f}" for one in seconds_of))
+    print("".join(f"{one:>11}" for one in (*figures, untrue, left_wrong, with_two)), flush=True)
 
 
 if __name__ == "__main__":
