@@ -4,8 +4,6 @@ For a process of our own only: pyarrow then takes no pandas objects in this proc
 """
 
 import sys
-from collections.abc import Sequence
-from types import ModuleType
 
 
 def import_pyarrow_without_pandas() -> None:
@@ -29,7 +27,7 @@ def import_pyarrow_without_pandas() -> None:
 class _NoPandas:
     """Finds no module, and lets no other finder look for pandas."""
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /) -> None:
+    def find_spec(self, fullname: str, *_: object) -> None:
         """Refuse pandas; leave any other module to the next finder."""
         if fullname == "pandas":
             raise ModuleNotFoundError("pyarrow does without pandas here", name=fullname)
