@@ -13,7 +13,7 @@ from typing import Final
 _STOPPED: Final = 3
 """`ExitCode.STOPPED`, which is not imported yet."""
 _GC_THRESHOLD: Final = 50_000
-"""Commands import more libraries, whose objects stay too: with 10,000 they are searched 12 times in a run, for 75 ms."""
+"""Commands import more libraries, whose objects stay too: with 10,000, a run searches them 12 times, for 75 ms."""
 
 
 def main() -> None:
