@@ -3,6 +3,7 @@
 import asyncio
 import json
 import selectors
+import threading
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from telemetron_batch.journal.writer import Writer  # noqa: E402
 from telemetron_batch.reports.summary import Summary  # noqa: E402
 from telemetron_batch.run import pipeline  # noqa: E402
 from telemetron_batch.sending.observer import RunObserver  # noqa: E402
+from telemetron_batch.storage.concurrency import OFF_LOOP  # noqa: E402
 from tests.support.books import reconciliation_of  # noqa: E402
 from tests.support.scripted import BASE_URL, ScriptedServer  # noqa: E402
 
@@ -47,7 +49,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
-        while any(writer.busy for writer in Writer.instances):
+        while any(writer.busy for writer in Writer.instances) or _works_off_loop():
             ready = super().select(0.001)
             if ready:
                 return ready
@@ -55,6 +57,10 @@ class _JumpingSelector(selectors.DefaultSelector):
         if not ready:
             self._clock.monotonic += timeout
         return ready
+
+
+def _works_off_loop() -> bool:
+    return any(thread.name.startswith(OFF_LOOP) for thread in threading.enumerate())
 
 
 class FakeClock:

@@ -14,6 +14,7 @@ import click
 
 from telemetron_batch import __version__
 from telemetron_batch.cli import completion
+from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.config.network import has_credentials
@@ -159,6 +160,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
 def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
     """Return what makes this run, or this shard of a run, and what shows its end."""
+    import_pyarrow_without_pandas()
     from telemetron_batch.cli import terminal
 
     if config.shard is None:
@@ -249,6 +251,7 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
 
     RUN is the run id or the run's folder.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(partial(pipeline.resume, out_of_order=out_of_order), _run_folder(run, reports_dir), **more)
@@ -264,6 +267,7 @@ def undo_command(run: str, **flags: Any) -> None:
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         folder = _run_folder(run, str(_resolve((), flags).reports_dir))
+        import_pyarrow_without_pandas()
         from telemetron_batch.cli import terminal
         from telemetron_batch.run import pipeline
         from telemetron_batch.run.undo import configure_undo
@@ -286,6 +290,7 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 
     RUN is the run id or the run's folder. Queries each customer of the run; changes nothing at the API.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(pipeline.verify, _run_folder(run, reports_dir), **more)
@@ -303,6 +308,7 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
 
     RUN is the run id or the run's folder. Uses no network.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.cli import terminal
     from telemetron_batch.config.config import OutputOptions
     from telemetron_batch.sharding.report import report_run
@@ -380,6 +386,7 @@ def init_command(file: str, **flags: Any) -> None:
 
     Asks about columns and action words that are not clear.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.config.sources import CONFIG_VARIABLE, PROFILE_FILE, PROFILE_VARIABLES
     from telemetron_batch.init import init_profile, interview
 
@@ -411,6 +418,7 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
     """Return the configuration of a run of these files, which may be our own report files."""
     if not files:
         return _resolve(files, flags)
+    import_pyarrow_without_pandas()
     from telemetron_batch.run.feed_back import attention_config
 
     _warn_of_variables()
