@@ -192,7 +192,9 @@ def main() -> None:
 def _print_run(folder: Path, timeout_s: float, seed: int) -> None:
     task = moves(folder / "night.csv", seed)
     fleet = WatchedFleet(task.leavers)
-    fleet.seed((*row.pair, row.action) for row in task.right)
+    for device in {row.pair[1] for row in task.right}:  # known, and with nobody
+        fleet.assign("first@example.com", [device], create=True)
+        fleet.unassign("first@example.com", [device])
     with FaultyServer(script=RandomFaults(timeout_s, seed), latency=LATENCY, fleet=fleet) as server:
         began = time.perf_counter()
         outcome = run_ours(("--timeout", f"{timeout_s:g}"), task, server.base_url, folder)
