@@ -34,7 +34,7 @@ from tests.support.scripted import BASE_URL, Event, Loses, Rewrites, Says, Scrip
 
 A, B, C, D = "a@x.com", "b@x.com", "c@x.com", "d@x.com"
 UNASSIGN, ASSIGN = Phase
-EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 8 // 100))
 Rows = Sequence[tuple[str, ...]]
 
 
