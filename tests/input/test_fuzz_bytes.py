@@ -144,7 +144,7 @@ def test_any_bytes_are_loaded_without_losing_a_row_or_refused(tmp_path: Path) ->
     deadline = Deadline()
     _loads(tmp_path, deadline)
     print(f"{deadline.read} files loaded")
-    assert deadline.read > 250
+    assert deadline.read > 100
 
 
 @given(seed=st.sampled_from([*SEEDS]), changes=CHANGES)
@@ -172,7 +172,7 @@ def test_any_bytes_make_plan_end_with_a_plan_or_a_message(tmp_path: Path) -> Non
     deadline = Deadline()
     _plans(tmp_path, deadline)
     print(f"{deadline.read} files planned")
-    assert deadline.read > 100
+    assert deadline.read > 50
 
 
 def test_an_unchanged_seed_is_read_in_full(tmp_path: Path) -> None:
