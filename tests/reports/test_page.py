@@ -25,9 +25,9 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.schema import AttemptEnd
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
-from telemetron_batch.reconciliation.effect import count_holders
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reconciliation.remaining_devices import find_remaining_devices
 from telemetron_batch.reports import compiled_page, page
 from telemetron_batch.reports.findings import created_customers, find_causes, find_transfers
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, slices, write_html
@@ -76,8 +76,8 @@ def page_of(result: Reconciliation, *files: InputFile, timeline: Timeline | None
         "attentionByOutcome": {str(outcome): count for outcome, count in result.attention_counts().items() if count},
         "customersCreated": result.customers_created,
         "unassignsWithoutEffect": int(result.without_effect().sum()),
-        "customersWithoutDevices": count_holders(result).without_devices,
-        "customersStillHolding": count_holders(result).still_holding,
+        "customersWithoutDevices": find_remaining_devices(result, ()).without_devices,
+        "customersStillHolding": find_remaining_devices(result, ()).still_holding,
         "calls": result.plan.calls,
         "attempts": 2,
         "refusals": 0,

@@ -16,6 +16,7 @@ from rich.text import Text
 from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConsole
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
+from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.reports.summary import verdict_sentence
@@ -171,7 +172,7 @@ def show_end(summary: Summary, output: OutputOptions) -> None:
         console.print_line(line)
     verdict = f"{verdict_sentence(fields, fixed=True)}."
     console.print(Text(verdict, "bold"), soft_wrap=not console.is_screen)
-    for line in _verification_lines(fields):
+    for line in (*_remaining_lines(summary), *_verification_lines(fields)):
         console.print_line(line)
     if fields.get("published"):
         console.print(f"Published to {fields['published']}", soft_wrap=True)
@@ -355,6 +356,18 @@ def _sending_lines(fields: Mapping[str, Any]) -> Iterator[str]:
     if pauses or outages:
         trouble = (pauses and f"asked to wait {_times(pauses)}", outages and f"was down {_times(outages)}")
         yield f"The API {' and '.join(filter(None, trouble))}; the report shows when."
+
+
+def _remaining_lines(summary: Summary) -> Iterator[str]:
+    """Yield what the customers of a list without assigns have left."""
+    fields, counts = summary.fields, summary.counts
+    if any(counts.get(outcome) for outcome in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.HELD)):
+        return
+    without, holding = fields.get("customersWithoutDevices", 0), fields.get("customersStillHolding", 0)
+    if without:
+        yield f"{_counted(without, 'customer')} {'has' if without == 1 else 'have'} no device left."
+    if holding:
+        yield f"{_counted(holding, 'customer')} still {'has' if holding == 1 else 'have'} devices: see report.html."
 
 
 def _times(number: int) -> str:

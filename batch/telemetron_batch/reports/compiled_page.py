@@ -26,6 +26,7 @@ def root(context, missing=missing):
     l_0_causes_in_all = resolve('causes_in_all')
     l_0_attention_file = resolve('attention_file')
     l_0_feed_back = resolve('feed_back')
+    l_0_holders = resolve('holders')
     l_0_without_effect = resolve('without_effect')
     l_0_customers = resolve('customers')
     l_0_transfers_by_state = resolve('transfers_by_state')
@@ -691,6 +692,27 @@ def root(context, missing=missing):
                 yield escape(environment.finalize(('has' if (environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'customersStillHolding') == 1) else 'have')))
                 yield ' some'
             yield '. The column <code>devicesRemaining</code> in <a href="reconciliation.csv">reconciliation.csv</a> gives the number.</p>\n'
+        if (undefined(name='holders') if l_0_holders is missing else l_0_holders):
+            pass
+            yield '<div class="scroll tall" tabindex="0" role="region" aria-labelledby="h-unassigns">\n<table class="sortable">\n<caption>Customers with only unassign rows who still have devices'
+            if (environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'customersStillHolding') > t_6((undefined(name='holders') if l_0_holders is missing else l_0_holders))):
+                pass
+                yield ': the '
+                yield escape(environment.finalize(t_6((undefined(name='holders') if l_0_holders is missing else l_0_holders))))
+                yield ' with most devices, and '
+                yield escape(environment.finalize(t_11((environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'customersStillHolding') - t_6((undefined(name='holders') if l_0_holders is missing else l_0_holders))))))
+                yield ' more'
+            yield '</caption>\n<thead><tr><th scope="col">Customer</th><th scope="col" class="num">Devices left</th></tr></thead>\n<tbody>\n'
+            for l_1_one in (undefined(name='holders') if l_0_holders is missing else l_0_holders):
+                _loop_vars = {}
+                pass
+                yield '<tr><th scope="row">'
+                yield escape(environment.finalize(context.call((undefined(name='cell') if l_0_cell is missing else l_0_cell), environment.getattr(l_1_one, 'customer'), _loop_vars=_loop_vars)))
+                yield '</th><td class="num">'
+                yield escape(environment.finalize(t_11(environment.getattr(l_1_one, 'devices'))))
+                yield '</td></tr>\n'
+            l_1_one = missing
+            yield '</tbody>\n</table>\n</div>\n'
         if environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'unassignsWithoutEffect'):
             pass
             yield '<p>'
@@ -812,9 +834,9 @@ def root(context, missing=missing):
     if (environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers') or environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices')):
         pass
         yield '<p>The API cannot remove what this run created: '
-        yield escape(environment.finalize((context.call((undefined(name='count') if l_0_count is missing else l_0_count), environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers'), 'customer') if environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers') else cond_expr_undefined("the inline if-expression on line 222 in 'report.html.j2' evaluated to false and no else section was defined."))))
-        yield escape(environment.finalize((' and ' if (environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers') and environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices')) else cond_expr_undefined("the inline if-expression on line 222 in 'report.html.j2' evaluated to false and no else section was defined."))))
-        yield escape(environment.finalize((context.call((undefined(name='count') if l_0_count is missing else l_0_count), environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices'), 'device') if environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices') else cond_expr_undefined("the inline if-expression on line 222 in 'report.html.j2' evaluated to false and no else section was defined."))))
+        yield escape(environment.finalize((context.call((undefined(name='count') if l_0_count is missing else l_0_count), environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers'), 'customer') if environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers') else cond_expr_undefined("the inline if-expression on line 235 in 'report.html.j2' evaluated to false and no else section was defined."))))
+        yield escape(environment.finalize((' and ' if (environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'customers') and environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices')) else cond_expr_undefined("the inline if-expression on line 235 in 'report.html.j2' evaluated to false and no else section was defined."))))
+        yield escape(environment.finalize((context.call((undefined(name='count') if l_0_count is missing else l_0_count), environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices'), 'device') if environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'devices') else cond_expr_undefined("the inline if-expression on line 235 in 'report.html.j2' evaluated to false and no else section was defined."))))
         yield '.</p>\n'
     if environment.getattr((undefined(name='undo') if l_0_undo is missing else l_0_undo), 'not_undone'):
         pass
@@ -1056,16 +1078,16 @@ def root(context, missing=missing):
                 yield '</td><td class="num">'
                 yield escape(environment.finalize(t_11(environment.getattr(l_1_one, 'unsent'))))
                 yield '</td><td>'
-                yield escape(environment.finalize(('waiting' if environment.getattr(l_1_one, 'waiting') else cond_expr_undefined("the inline if-expression on line 301 in 'report.html.j2' evaluated to false and no else section was defined."))))
-                yield escape(environment.finalize((', ' if (environment.getattr(l_1_one, 'waiting') and environment.getattr(l_1_one, 'down')) else cond_expr_undefined("the inline if-expression on line 301 in 'report.html.j2' evaluated to false and no else section was defined."))))
-                yield escape(environment.finalize(('down' if environment.getattr(l_1_one, 'down') else cond_expr_undefined("the inline if-expression on line 301 in 'report.html.j2' evaluated to false and no else section was defined."))))
+                yield escape(environment.finalize(('waiting' if environment.getattr(l_1_one, 'waiting') else cond_expr_undefined("the inline if-expression on line 314 in 'report.html.j2' evaluated to false and no else section was defined."))))
+                yield escape(environment.finalize((', ' if (environment.getattr(l_1_one, 'waiting') and environment.getattr(l_1_one, 'down')) else cond_expr_undefined("the inline if-expression on line 314 in 'report.html.j2' evaluated to false and no else section was defined."))))
+                yield escape(environment.finalize(('down' if environment.getattr(l_1_one, 'down') else cond_expr_undefined("the inline if-expression on line 314 in 'report.html.j2' evaluated to false and no else section was defined."))))
                 yield '</td></tr>\n'
         l_1_loop = l_1_one = missing
         yield '</tbody>\n</table>\n</div>\n</details>\n'
     if (undefined(name='events') if l_0_events is missing else l_0_events):
         pass
         yield '<details>\n<summary>Events: '
-        yield escape(environment.finalize(('the first ' if (t_6((undefined(name='events') if l_0_events is missing else l_0_events)) < t_6(environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'events'))) else cond_expr_undefined("the inline if-expression on line 311 in 'report.html.j2' evaluated to false and no else section was defined."))))
+        yield escape(environment.finalize(('the first ' if (t_6((undefined(name='events') if l_0_events is missing else l_0_events)) < t_6(environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'events'))) else cond_expr_undefined("the inline if-expression on line 324 in 'report.html.j2' evaluated to false and no else section was defined."))))
         yield escape(environment.finalize(context.call((undefined(name='count') if l_0_count is missing else l_0_count), t_6((undefined(name='events') if l_0_events is missing else l_0_events)), 'event')))
         yield '</summary>\n<div class="scroll" tabindex="0" role="region" aria-label="Events">\n<table>\n<thead><tr><th scope="col">When</th><th scope="col">Kind</th><th scope="col">What</th></tr></thead>\n<tbody>\n'
         for l_1_event in (undefined(name='events') if l_0_events is missing else l_0_events):
@@ -1150,7 +1172,7 @@ def root(context, missing=missing):
             yield escape(environment.finalize(t_11(environment.getattr(l_1_kind, 'rows'))))
             yield '</td><td>'
             yield escape(environment.finalize(t_5(context.eval_ctx, environment.getattr(l_1_kind, 'lines'), ', ')))
-            yield escape(environment.finalize((', …' if (environment.getattr(l_1_kind, 'rows') > t_6(environment.getattr(l_1_kind, 'lines'))) else cond_expr_undefined("the inline if-expression on line 354 in 'report.html.j2' evaluated to false and no else section was defined."))))
+            yield escape(environment.finalize((', …' if (environment.getattr(l_1_kind, 'rows') > t_6(environment.getattr(l_1_kind, 'lines'))) else cond_expr_undefined("the inline if-expression on line 367 in 'report.html.j2' evaluated to false and no else section was defined."))))
             yield '</td></tr>\n'
         l_1_kind = missing
         yield '</tbody>\n</table>\n</div>\n'
@@ -1253,4 +1275,4 @@ def root(context, missing=missing):
     yield '</script>\n</body>\n</html>'
 
 blocks = {}
-debug_info = '2=200&3=203&4=206&5=209&6=212&7=215&8=218&18=221&28=224&34=227&40=230&41=246&42=266&43=282&44=299&45=316&46=333&47=336&52=340&56=342&58=346&64=348&65=360&66=362&67=365&69=374&71=383&72=385&73=392&74=394&75=397&76=401&77=407&82=413&88=421&91=425&92=436&93=440&94=451&97=458&105=463&106=472&107=475&110=496&115=500&116=502&119=506&120=528&121=531&123=540&126=543&129=548&130=552&141=566&144=572&147=599&149=606&151=610&152=614&153=631&154=634&155=645&163=670&166=673&167=676&169=688&170=691&173=693&176=698&177=702&188=712&191=718&192=725&198=734&199=737&202=743&203=753&209=769&210=773&220=788&221=806&222=809&224=813&225=816&231=825&232=829&242=842&245=847&246=850&247=853&248=856&249=859&250=862&251=865&252=869&254=882&255=891&257=893&258=904&259=909&260=911&261=920&262=929&263=931&264=939&265=943&266=945&269=958&270=962&271=966&272=970&273=974&274=976&275=980&276=984&278=988&279=992&281=1002&282=1006&285=1010&286=1018&288=1025&289=1028&296=1032&299=1035&300=1038&301=1041&309=1059&311=1062&316=1065&317=1069&328=1078&329=1104&331=1111&333=1118&339=1121&340=1125&346=1135&353=1138&354=1142&360=1151&361=1156&362=1158&364=1166&365=1168&366=1170&367=1172&368=1174&369=1176&370=1180&375=1188&377=1192&378=1196&390=1232&391=1236&396=1244&397=1246'
+debug_info = '2=201&3=204&4=207&5=210&6=213&7=216&8=219&18=222&28=225&34=228&40=231&41=247&42=267&43=283&44=300&45=317&46=334&47=337&52=341&56=343&58=347&64=349&65=361&66=363&67=366&69=375&71=384&72=386&73=393&74=395&75=398&76=402&77=408&82=414&88=422&91=426&92=437&93=441&94=452&97=459&105=464&106=473&107=476&110=497&115=501&116=503&119=507&120=529&121=532&123=541&126=544&129=549&130=553&141=567&144=573&147=600&149=607&151=611&152=615&153=632&154=635&155=646&163=671&166=674&167=677&169=689&172=692&175=700&176=704&182=710&183=713&186=715&189=720&190=724&201=734&204=740&205=747&211=756&212=759&215=765&216=775&222=791&223=795&233=810&234=828&235=831&237=835&238=838&244=847&245=851&255=864&258=869&259=872&260=875&261=878&262=881&263=884&264=887&265=891&267=904&268=913&270=915&271=926&272=931&273=933&274=942&275=951&276=953&277=961&278=965&279=967&282=980&283=984&284=988&285=992&286=996&287=998&288=1002&289=1006&291=1010&292=1014&294=1024&295=1028&298=1032&299=1040&301=1047&302=1050&309=1054&312=1057&313=1060&314=1063&322=1081&324=1084&329=1087&330=1091&341=1100&342=1126&344=1133&346=1140&352=1143&353=1147&359=1157&366=1160&367=1164&373=1173&374=1178&375=1180&377=1188&378=1190&379=1192&380=1194&381=1196&382=1198&383=1202&388=1210&390=1214&391=1218&403=1254&404=1258&409=1266&410=1268'

@@ -24,6 +24,7 @@ from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ResumeHint
 from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reconciliation.remaining_devices import Holder
 from telemetron_batch.reports import compiled_page
 from telemetron_batch.reports.findings import (
     created_customers,
@@ -40,6 +41,8 @@ from telemetron_batch.storage.clock import duration, iso
 
 TEMPLATE: Final = "report.html.j2"
 _FOLDER: Final = Path(__file__).parent
+MAX_HOLDERS: Final = 20
+"""Customers who still have devices that the page names."""
 _MAX_EVENTS: Final = 100
 _COMMON_FILES: Final = ("summary.json", "run.log", "journal.sqlite3")
 _MAX_TEXT: Final = 160
@@ -75,6 +78,8 @@ class Page:
     plan: PlanSummary
     timeline: Timeline | None
     """None if no attempt was made."""
+    holders: Sequence[Holder] = ()
+    """Those of the customers who still have devices that have most."""
     attention_file: str = "attention.csv"
     """The name of the current attention file."""
     rerun_attention_command: str = ""
@@ -116,6 +121,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "advice": {str(outcome): _advice(facts, page.continue_advice) for outcome, facts in OUTCOME_PROPERTIES.items()},
         "verdict": verdict_sentence(page.fields),
         "without_effect": find_without_effect(page.reconciliation, blocks),
+        "holders": page.holders,
         "plan": page.plan,
         "bar": _bar_segments(page.fields),
         "causes": causes,
