@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants journals bench remote docs pictures airflow airflow-celery clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote docs page pictures airflow airflow-celery clean
 
 setup: .venv/ready
 
@@ -25,7 +25,7 @@ types:
 	$(BIN)/mypy
 
 test:
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -n auto --cov --cov-report=term
 
 # The laws held against ten times the examples, new ones each time; what it finds becomes an @example.
 search:
@@ -65,6 +65,10 @@ bench: .venv-instead/ready
 # The parts of docs/ that are made from the code; the tests compare them.
 docs:
 	$(BIN)/python -m tests.support.docs
+
+# The template of report.html, compiled: after every change of it, and of the version of Jinja in constraints.txt.
+page:
+	$(BIN)/python -m tests.support.compiled_page
 
 # The README's pictures, from a run of the sample data; needs Chromium.
 pictures:

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
 import selectors
+import threading
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,13 +18,28 @@ from hypothesis import HealthCheck, Phase, settings
 
 httpx2.alias_httpx()  # before respx is imported, which patches what `httpx` names
 
+from telemetron_batch.api.tls import tls_context  # noqa: E402
 from telemetron_batch.config.config import resolve  # noqa: E402
+from telemetron_batch.config.network import NetworkOptions  # noqa: E402
 from telemetron_batch.journal.writer import Writer  # noqa: E402
 from telemetron_batch.reports.summary import Summary  # noqa: E402
-from telemetron_batch.run import pipeline  # noqa: E402
+from telemetron_batch.run import pipeline, requirements  # noqa: E402
 from telemetron_batch.sending.observer import RunObserver  # noqa: E402
+from telemetron_batch.storage.concurrency import OFF_LOOP  # noqa: E402
 from tests.support.books import reconciliation_of  # noqa: E402
 from tests.support.scripted import BASE_URL, ScriptedServer  # noqa: E402
+
+# Each run of the program first reads the certificates of the system, to see that they are usable. That takes 25 ms, a
+# third of a run of a few rows, and gives the same each time; so the tests read them once.
+_certificates_are_usable = cache(tls_context)
+
+
+def _require_certificates(options: NetworkOptions) -> None:
+    is_plain = options == NetworkOptions() and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & {*os.environ}
+    (_certificates_are_usable if is_plain else tls_context)(options)
+
+
+requirements.tls_context = _require_certificates  # type: ignore[assignment]
 
 # The same examples each time, so that a commit's verdict is its own; `make search` looks for new ones.
 settings.register_profile("same", deadline=None, derandomize=True)
@@ -47,7 +65,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
-        while any(writer.busy for writer in Writer.instances):
+        while any(writer.busy for writer in Writer.instances) or _works_off_loop():
             ready = super().select(0.001)
             if ready:
                 return ready
@@ -55,6 +73,10 @@ class _JumpingSelector(selectors.DefaultSelector):
         if not ready:
             self._clock.monotonic += timeout
         return ready
+
+
+def _works_off_loop() -> bool:
+    return any(thread.name.startswith(OFF_LOOP) for thread in threading.enumerate())
 
 
 class FakeClock:

@@ -10,6 +10,7 @@ import telemetron_batch
 ROOT = Path(telemetron_batch.__file__).parent
 PATHS = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")}
 MODULES = sorted(PATHS)
+GENERATED = {"reports.compiled_page"}
 
 ONLY_HERE = {
     "httpx2": {
@@ -41,7 +42,7 @@ ONLY_HERE = {
     "random": {"storage.clock"},
     "click": {"cli.commands", "cli.completion", "cli.errors", "cli.help", "cli.terminal", "init.interview"},
     "rich": {"cli.console", "cli.terminal"},
-    "jinja2": {"reports.page"},
+    "jinja2": {"reports.compiled_page", "reports.page"},
     "xlsxwriter": {"reports.workbook"},
     "fsspec": {"storage.object_store"},
     "starlette": {"sandbox.endpoints", "sandbox.server"},
@@ -79,7 +80,7 @@ def test_a_module_says_what_it_is_for(module: str) -> None:
     assert ast.get_docstring(ast.parse(PATHS[module].read_text()))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if "example" not in name])
+@pytest.mark.parametrize("module", [name for name in MODULES if "example" not in name and name not in GENERATED])
 def test_no_function_is_longer_than_fifty_lines(module: str) -> None:
     tree = ast.parse(PATHS[module].read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]

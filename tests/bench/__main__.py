@@ -13,6 +13,7 @@ BENCHES = (
     "bench_night",
     "bench_reconcile",
     "bench_instead",
+    "bench_rough_night",
 )
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from telemetron_batch.sandbox.state import SandboxState
 from tests.support.listening import free_port
 
 ROWS = "customerEmail,deviceIdentifier,action\na@example.com,A1,assign\n"
-TERMINAL = {"asyncio", "rich"}
-DATA = {"numpy", "pandas", "pyarrow", "sqlite3", "msgspec"}
-HTTP = {"anyio", "httpcore2", "httpx2", "msgspec", "tenacity"}
+TERMINAL = {"rich"}
+DATA = {"numpy", "pyarrow", "sqlite3", "msgspec"}
+HTTP = {"anyio", "asyncio", "httpcore2", "httpx2", "msgspec", "tenacity"}
 SANDBOX = {"starlette", "uvicorn"}
-HEAVY = {*TERMINAL, *DATA, *HTTP, *SANDBOX, "fsspec", "jinja2", "redis", "xlsxwriter"}
+HEAVY = {*TERMINAL, *DATA, *HTTP, *SANDBOX, "fsspec", "jinja2", "pandas", "redis", "tomlkit", "xlsxwriter"}
 
 SCRIPT = """
 import sys
@@ -79,14 +79,28 @@ def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> 
     assert imported_by("plan", "a.csv", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
 
 
+def test_init_imports_what_reads_the_file_and_writes_the_profile(folder: Path) -> None:
+    assert imported_by("init", "a.csv", exit_code=0, folder=folder) == {"numpy", "pyarrow", "tomlkit"}
+
+
 def test_a_run_imports_what_its_options_need(folder: Path, base_url: str) -> None:
     always = {*TERMINAL, *DATA, *HTTP, "jinja2"}
     runs = {
         ("--base-url", base_url): always,
         ("--sandbox",): {*always, *SANDBOX},
         ("--base-url", base_url, "--xlsx"): {*always, "xlsxwriter"},
+        ("--base-url", base_url, "--since-last"): {*always, "pandas"},
+        ("--base-url", base_url, "--auto-create-devices", "--device-type", "T"): {*always, "pandas"},
     }
     for number, (options, libraries) in enumerate(runs.items()):
         run = ("run", "a.csv", "--yes", "--run-id", str(number), "--again", *options)
         assert imported_by(*run, exit_code=0, folder=folder) == libraries
     assert imported_by("runs", exit_code=0, folder=folder) == {*TERMINAL, "sqlite3"}
+
+
+@pytest.mark.parametrize("command", ["resume", "undo", "verify", "report"])
+def test_a_command_about_a_run_imports_no_more_than_a_run(command: str, folder: Path, base_url: str) -> None:
+    always = {*TERMINAL, *DATA, *HTTP, "jinja2"}
+    of_api = [] if command == "report" else ["--base-url", base_url]
+    imported_by("run", "a.csv", "--run-id", "1", "--base-url", base_url, exit_code=0, folder=folder)
+    assert imported_by(command, "1", *of_api, exit_code=0, folder=folder) == always

@@ -14,7 +14,7 @@ import pytest
 from telemetron_batch.cli import terminal
 from telemetron_batch.cli.terminal import TerminalObserver
 from telemetron_batch.config.config import OutputOptions
-from tests.conftest import Desk
+from tests.conftest import Desk, Ran
 from tests.support.ptys import OnTerminal
 from tests.support.scripted import BASE_URL, Says
 
@@ -264,3 +264,25 @@ def test_a_closed_output_does_not_stop_the_run(tmp_path: Path, closed: str) -> N
     assert "Traceback" not in ended.stderr
     summary = json.loads((tmp_path / "reports" / "r" / "summary.json").read_text())
     assert (summary["state"], summary["rows"]) == ("finished", 42)
+
+
+def closing(desk: Desk, *rows: tuple[str, ...]) -> Ran:
+    """Return a run that takes one of two devices of A, and the only one of another customer."""
+    desk.server.fleet.assign(A, ["SN-7", "SN-8"])
+    desk.server.fleet.assign("b@x.com", ["SN-1"])
+    return desk.run([(A, "SN-7", "unassign"), ("b@x.com", "SN-1", "unassign"), *rows])
+
+
+def test_the_end_of_a_list_of_unassigns_tells_what_the_customers_have_left(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal.show_end(closing(desk).summary, OutputOptions())
+    told = capsys.readouterr().out
+    assert "1 customer has no device left.\n1 customer still has devices: see report.html.\n" in told
+
+
+def test_the_end_of_a_list_that_also_assigns_does_not_tell_it(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = closing(desk, ("c@x.com", "SN-30", "assign"))
+    terminal.show_end(ran.summary, OutputOptions())
+    assert (ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]) == (1, 1)
+    assert "left" not in capsys.readouterr().out

@@ -163,7 +163,7 @@ A_TO_B_TO_C = [(A, "SN-1", "unassign"), (B, "SN-1", "assign"), (B, "SN-1", "unas
 HAD = frozenset({(A, "SN-1")})
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings.default.max_examples * 25 // 100, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 @example(World(A_TO_B_TO_C, HAD))
 @example(World(A_TO_B_TO_C, HAD, events=[Loses()]))
@@ -190,7 +190,7 @@ def test_undo_restores_the_state_before_the_run(world: World) -> None:
         assert len(surely - told) == len(undo)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings.default.max_examples * 25 // 100, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 @example(World(A_TO_B_TO_C, HAD, events=[Says(400, {"error": "The customer is locked"})]))
 @example(World([(A, "SN-1", "unassign"), (A, "SN-1", "assign")]))

@@ -31,7 +31,7 @@ from tests.support.books import is_marked
 from tests.support.crashing import Acts
 from tests.support.scripted import Event, Hangs, Loses, Refuses, Rewrites, Says, ScriptedServer, Seen, once
 
-EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 50 // 100))
 CUSTOMERS = ("a@x.com", "b@x.com", "c@x.com")
 GOOD = ("SN-1", "SN-2", "SN-3", "SN-4", "SN-5")
 DEVICES = (*GOOD, *GOOD, *GOOD, "POISON-1", "POISON-2", "POISON-3", "UNKNOWN-1")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.input.test_workbook import save
 pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
-LIMIT = 60.0
+LIMIT = float(os.environ.get("TESTS_FUZZ_SECONDS", "30"))
 """Seconds for each of the two entry points."""
 EXAMPLES = 4000
 KEPT = 4000
@@ -143,7 +144,7 @@ def test_any_bytes_are_loaded_without_losing_a_row_or_refused(tmp_path: Path) ->
     deadline = Deadline()
     _loads(tmp_path, deadline)
     print(f"{deadline.read} files loaded")
-    assert deadline.read > 500
+    assert deadline.read > 100
 
 
 @given(seed=st.sampled_from([*SEEDS]), changes=CHANGES)
@@ -171,7 +172,7 @@ def test_any_bytes_make_plan_end_with_a_plan_or_a_message(tmp_path: Path) -> Non
     deadline = Deadline()
     _plans(tmp_path, deadline)
     print(f"{deadline.read} files planned")
-    assert deadline.read > 200
+    assert deadline.read > 50
 
 
 def test_an_unchanged_seed_is_read_in_full(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from telemetron_batch.rows.rows import RowBlock
 H = "customerEmail,deviceIdentifier,action\n"
 S = "customerEmail;deviceIdentifier;action\n"
 R = "a@b.cc,S1,assign\n"
+ZIPPED = gzip.compress((H + R).encode(), mtime=0)
 Row = tuple[int, str, str]
 """Line, device, and the action or the name of the problem."""
 
@@ -262,11 +263,9 @@ FILES = [
     Nasty("no customer", H + ",S1,assign\n", ((2, "S1", "EMPTY_KEY"),)),
     Nasty("an action nobody knows", H + "a@b.cc,S1,scrap\n", ((2, "S1", "ACTION"),)),
     # Kinds of file
-    Nasty("gzip under the name of text", gzip.compress((H + R).encode(), mtime=0), ONE),
+    Nasty("gzip under the name of text", ZIPPED, ONE),
     Nasty("text under the name of gzip", H + R, refused="is not gzip, whatever its name says", name="erp.csv.gz"),
-    Nasty(
-        "gzip cut short", gzip.compress((H + R).encode(), mtime=0)[:-6], refused="broken gzip file", name="erp.csv.gz"
-    ),
+    Nasty("gzip cut short", ZIPPED[:-6], refused="broken gzip file", name="erp.csv.gz"),
     Nasty("an old workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", refused="old workbook", name="erp.xls"),
     Nasty("text under the name of a workbook", H + R, refused="is not a workbook", name="erp.xlsx"),
     Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),

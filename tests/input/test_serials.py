@@ -158,9 +158,12 @@ def test_ten_serials_that_a_spreadsheet_has_rounded_are_all_caught(length: int) 
 @pytest.mark.parametrize("count", [1, 10, 1_000])
 def test_at_most_one_honest_list_in_a_thousand_counts_as_rounded(length: int, count: int) -> None:
     random = Random(count * length)
-    lists = 20_000 if count == 1 else 4_000 if count == 10 else 100
-    alarms = sum(bool(rounded(numbers(random, length, count))) for _ in range(lists))
-    assert alarms <= lists / 1_000 + 3 * (lists / 1_000) ** 0.5
+    amount = 20_000 if count == 1 else 4_000 if count == 10 else 100
+    lists = (numbers(random, length, count) for _ in range(amount))
+    # Only such a serial can count as rounded, and the rule takes long to ask.
+    suspect = (serials for serials in lists if any(as_excel_leaves(serial) == serial for serial in serials))
+    alarms = sum(bool(rounded(serials)) for serials in suspect)
+    assert alarms <= amount / 1_000 + 3 * (amount / 1_000) ** 0.5
 
 
 @pytest.mark.parametrize(("count", "others", "caught"), [(1, 0, True), (1, 9, True), (1, 10, False), (2, 400, True)])

@@ -10,7 +10,7 @@ from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
 from tests.support.books import read_rows
 from tests.support.builders import keys_of
-from tests.support.scripted import BASE_URL, Loses, Rewrites, Says, Seen, once
+from tests.support.scripted import BASE_URL, Loses, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 NO_EFFECT = "no effect: this customer does not have it"
@@ -235,76 +235,3 @@ def test_max_unassign_can_be_a_percentage_of_the_valid_rows(held: Desk) -> None:
     assert held.run(rows, run_id="half", max_unassign="50%").outcomes[:2] == ["unassigned"] * 2
     with pytest.raises(BrakeError, match=r"^2 rows are unassigns, more than --max-unassign 49%; nothing was sent"):
         held.run(rows, run_id="less", max_unassign="49%", again=True)
-
-
-# Remaining devices
-
-
-def test_devices_remaining_is_the_number_in_the_answer_to_the_row(held: Desk) -> None:
-    ran = held.run([*unassigns("SN-7"), *unassigns("SN-1", customer=B), (B, "SN-30", "assign")])
-    assert [row["devicesRemaining"] for row in ran.rows] == ["2", "2", ""]
-
-
-@pytest.mark.parametrize(
-    ("told", "shown"),
-    [
-        ({"devicesRemaining": ["SN-8", "SN-8", "SN-9"]}, "2"),
-        ({"devicesRemaining": []}, "0"),
-        ({"devicesRemaining": [{"identifier": "SN-8"}, "SN-9"]}, "2"),
-        ({"devicesRemaining": None}, ""),
-        ({"devicesRemaining": "SN-8"}, ""),
-        ({"devicesRemaining": [["SN-8"]]}, ""),
-        ({"devicesRemaining": [8]}, ""),
-    ],
-)
-def test_devices_remaining_is_read_only_from_a_list_of_devices(held: Desk, told: dict, shown: str) -> None:
-    held.server.script = lambda _: Rewrites(lambda body: body | told)
-    ran = held.run(unassigns("SN-7"))
-    assert ran.outcomes == ["unassigned"]
-    assert [row["devicesRemaining"] for row in ran.rows] == [shown]
-
-
-def test_devices_remaining_is_blank_without_the_field_or_an_answer(held: Desk) -> None:
-    held.server.script = lambda seen: (
-        Rewrites(lambda body: {name: told for name, told in body.items() if name != "devicesRemaining"})
-        if seen.customer == A
-        else Says(400, {"error": "Something is wrong with this customer"})
-    )
-    ran = held.run([*unassigns("SN-7"), *unassigns("SN-1", customer=B)], attempts="1")
-    assert ran.outcomes == ["unassigned", "failed"]
-    assert [row["devicesRemaining"] for row in ran.rows] == ["", ""]
-
-
-def remaining_counts(ran: Ran) -> tuple[int, int]:
-    return ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]
-
-
-def test_the_last_call_decides_whether_a_customer_has_devices_left(held: Desk) -> None:
-    rows = [*unassigns("SN-7", "SN-8", "SN-9"), *unassigns("SN-1", "SN-2", customer=B)]
-    ran = held.run(rows, chunk_size="1")
-    assert remaining_counts(ran) == (1, 1)
-    assert "1&nbsp;customer has no device left, and 1&nbsp;customer with only unassign rows still" in page(ran)
-
-
-def test_a_customer_with_a_later_assign_is_not_without_devices(held: Desk) -> None:
-    ran = held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "SN-30", "assign")])
-    assert ran.outcomes == ["unassigned"] * 3 + ["assigned"]
-    assert remaining_counts(ran) == (0, 0)
-
-
-def test_a_skipped_assign_leaves_the_customer_without_devices(held: Desk) -> None:
-    assert remaining_counts(held.run([*unassigns("SN-7", "SN-8", "SN-9"), (A, "UNKNOWN-1", "assign")])) == (1, 0)
-
-
-def test_a_customer_with_assigns_is_not_counted_as_still_holding(held: Desk) -> None:
-    assert remaining_counts(held.run([*unassigns("SN-7"), (A, "SN-30", "assign")])) == (0, 0)
-
-
-def test_a_customer_with_an_unclear_unassign_is_not_counted(held: Desk) -> None:
-    def script(seen: Seen) -> object:
-        return Loses(acted=True) if "SN-8" in seen.devices else None
-
-    held.server.script = script
-    ran = held.run(unassigns("SN-7", "SN-8"), chunk_size="1", attempts="1")
-    assert "unconfirmed" in ran.outcomes
-    assert remaining_counts(ran) == (0, 0)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pyarrow as pa
 import pytest
 
@@ -24,14 +25,16 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.schema import AttemptEnd
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
-from telemetron_batch.reconciliation.effect import count_holders
 from telemetron_batch.reconciliation.ledger import Ledger
 from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reconciliation.remaining_devices import find_remaining_devices
+from telemetron_batch.reports import compiled_page, page
 from telemetron_batch.reports.findings import created_customers, find_causes, find_transfers
 from telemetron_batch.reports.page import Page, Timeline, slice_seconds, slices, write_html
 from telemetron_batch.rows.rows import RowBlock
 from tests.conftest import Desk, FakeClock
 from tests.support.builders import A, B, C, Row, block_of, file_of, keys_of, planned, settle
+from tests.support.compiled_page import compiled_page as make_compiled_page
 from tests.support.scripted import Refuses, Says, Seen, Window
 
 Ends = Mapping[tuple[str, str, str], DeviceResult]
@@ -75,8 +78,8 @@ def page_of(result: Reconciliation, *files: InputFile, timeline: Timeline | None
         "attentionByOutcome": {str(outcome): count for outcome, count in result.attention_counts().items() if count},
         "customersCreated": result.customers_created,
         "unassignsWithoutEffect": int(result.without_effect().sum()),
-        "customersWithoutDevices": count_holders(result).without_devices,
-        "customersStillHolding": count_holders(result).still_holding,
+        "customersWithoutDevices": find_remaining_devices(result, ()).without_devices,
+        "customersStillHolding": find_remaining_devices(result, ()).still_holding,
         "calls": result.plan.calls,
         "attempts": 2,
         "refusals": 0,
@@ -108,6 +111,26 @@ def shown(html: str) -> str:
 
 def failed(text: str) -> DeviceResult:
     return DeviceResult(Outcome.FAILED, reason=Reason.DEVICE_REFUSED, text=text)
+
+
+# The compiled template
+
+
+def test_the_compiled_template_is_that_of_the_source_as_make_page_writes_it() -> None:
+    if jinja2.__version__ != compiled_page.JINJA_VERSION:
+        pytest.skip(f"compiled with Jinja {compiled_page.JINJA_VERSION}")
+    assert Path(compiled_page.__file__).read_text("utf-8") == make_compiled_page()
+
+
+def test_another_version_of_jinja_compiles_the_source_and_writes_the_same_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(A, "SN-1", "assign"), (B, "SN-2", "unassign")]
+    monkeypatch.setattr(page, "_template", page._template.__wrapped__)
+    compiled = written(tmp_path, rows, {rows[0]: failed("no")})
+    monkeypatch.setattr(compiled_page, "JINJA_VERSION", "0")
+    monkeypatch.delattr(compiled_page, "root")
+    assert written(tmp_path, rows, {rows[0]: failed("no")}) == compiled
 
 
 # Verdict and advice

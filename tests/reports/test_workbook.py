@@ -19,7 +19,7 @@ from python_calamine import CalamineWorkbook
 
 from telemetron_batch.domain.errors import DiskError
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.reconciliation.effect import count_holders
+from telemetron_batch.reconciliation.remaining_devices import find_remaining_devices
 from telemetron_batch.reports import workbook, write_all
 from telemetron_batch.reports.csv_files import ReportInput, write_reconciliation
 from telemetron_batch.reports.workbook import MAX_CELL_LENGTH, write_xlsx
@@ -56,8 +56,8 @@ def fields_of(report: ReportInput, **changes: Any) -> dict[str, Any]:
         "attention": int(result.attention().sum()),
         "attentionByOutcome": {str(outcome): count for outcome, count in result.attention_counts().items() if count},
         "unassignsWithoutEffect": int(result.without_effect().sum()),
-        "customersWithoutDevices": count_holders(result).without_devices,
-        "customersStillHolding": count_holders(result).still_holding,
+        "customersWithoutDevices": find_remaining_devices(result, ()).without_devices,
+        "customersStillHolding": find_remaining_devices(result, ()).still_holding,
         **changes,
     }
 

@@ -19,7 +19,7 @@ from telemetron_batch.sandbox.state import Assigned, SandboxState, Unassigned
 from tests.conftest import Desk, Ran
 from tests.support.scripted import Hangs, Loses, Says, ScriptedServer
 
-EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 30 // 100))
 DOUBT = "may be this run's own work"
 A, B = "a@x.com", "b@x.com"
 

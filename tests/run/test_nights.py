@@ -522,7 +522,10 @@ class World(Nights):
                 assert ((row["customerEmail"], row["deviceIdentifier"]) in state) == (row["action"] == "assign")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=settings.default.max_examples * 25 // 100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     owned=st.sets(st.tuples(st.sampled_from(CUSTOMERS), st.sampled_from(DEVICES))),
     steps=st.lists(STEP, max_size=6),

@@ -588,7 +588,10 @@ def test_without_the_guard_a_device_has_two_owners(tmp_path: Path, *, dated: boo
     assert world.job.fleet.owners("SN-1") == {A, B}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=settings.default.max_examples * 15 // 100,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     owners=st.lists(OWNERS, min_size=4, max_size=4),
     dated=st.lists(st.booleans(), min_size=4, max_size=4),

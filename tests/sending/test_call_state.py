@@ -80,16 +80,16 @@ def test_only_attempts_that_held_all_devices_count_for_them() -> None:
     assert [work.count_attempts(asked) for asked in ([0], [0, 1], [2], [])] == [(3, 2), (2, 1), (1, 1), (3, 2)]
 
 
-def test_a_call_may_act_late_as_long_as_the_last_attempt_that_still_can() -> None:
+def test_a_device_may_change_late_as_long_as_its_last_attempt_that_still_can_act() -> None:
     work = CallState(call_of("A"), RejectedDeviceSearch((0,), 9))
-    assert (work.pending_since(), work.has_unclear_attempts()) == (None, False)
+    assert (work.pending_since(), work.unclear_attempts()) == ({}, 0)
     work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR, 1.0) + attempt_records(
         (0,), (), SideEffects.UNCLEAR, 2.0
     )
     work.attempts += attempt_records((0,), (), SideEffects.UNCLEAR_BUT_OVER, 3.0) + attempt_records(
         (0,), (), SideEffects.NOT_DONE, 4.0
     )
-    assert (work.pending_since(), work.has_unclear_attempts()) == (2.0, True)
+    assert (work.pending_since(), work.unclear_attempts()) == ({0: 2.0}, 3)
 
 
 @pytest.mark.parametrize(("size", "half"), [(1, 1), (2, 1), (3, 1), (4, 2), (501, 250)])
@@ -157,7 +157,7 @@ def test_an_attempt_in_flight_is_made_again_and_counts_as_one_that_may_have_acte
     work = restore(call_of("A", "B"), later(journal), NO_MAXIMUM)
     assert work.search.next() == (0, 1)
     assert work.count_attempts([0, 1]) == (2, 2)
-    assert work.has_unclear_attempts()
+    assert work.unclear_attempts() == 2
 
 
 def test_a_settled_call_has_nothing_left_to_ask(journal: Journal) -> None:

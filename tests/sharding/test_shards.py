@@ -34,7 +34,7 @@ from tests.support.scripted import BASE_URL, Event, Loses, Rewrites, Says, Scrip
 
 A, B, C, D = "a@x.com", "b@x.com", "c@x.com", "d@x.com"
 UNASSIGN, ASSIGN = Phase
-EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 8 // 100))
 Rows = Sequence[tuple[str, ...]]
 
 
@@ -97,6 +97,10 @@ def comparable_rows(ran: Ran, *but: str) -> list[dict[str, str]]:
     return [{**row, **dict.fromkeys(("answeredAt", *but), "")} for row in ran.rows]
 
 
+def remaining_totals(ran: Ran) -> tuple[int, int]:
+    return ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]
+
+
 def passed_on(number: int) -> Rows:
     """Return rows of customers each of whom passes a device to the next."""
     names = [f"c{at}@x.com" for at in range(number)]
@@ -119,6 +123,7 @@ def test_shards_have_the_result_of_one_process(tmp_path: Path, shards: int) -> N
     assert ran.summary.exit_code == one.summary.exit_code == 1
     same = ("state", "counts", "calls", "callsSettled", "attempts", "customersCreated", "attention", "rows", "balanced")
     assert {name: ran.json[name] for name in same} == {name: one.json[name] for name in same}
+    assert remaining_totals(ran) == remaining_totals(one) == (1, 0)
     for name in ("attention.csv", "undo.csv"):
         assert (ran.folder / name).read_bytes() == (one.folder / name).read_bytes()
 
@@ -151,6 +156,7 @@ def test_any_input_in_any_number_of_shards_has_the_result_of_one_process(rows: R
         ran = many.report()
         assert comparable_rows(ran) == comparable_rows(single)
         assert ran.summary.exit_code == single.summary.exit_code
+        assert remaining_totals(ran) == remaining_totals(single)
         assert everything_in(many.desk) == everything_in(one)
 
 

@@ -29,7 +29,7 @@ HOLDS = {"assigned", "alreadyAssigned"}
 CONCERNS = {*HOLDS, "unassigned", "skipped", "unconfirmed"}
 TIMEOUT = 30.0
 
-EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", settings.default.max_examples * 30 // 100))
 
 Deed = tuple[str, str, str]
 """Customer, device and action."""

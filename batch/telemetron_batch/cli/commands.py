@@ -14,6 +14,7 @@ import click
 
 from telemetron_batch import __version__
 from telemetron_batch.cli import completion
+from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.config.network import has_credentials
@@ -163,6 +164,7 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
 
 def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
     """Return what makes this run, or this shard of a run, and what shows its end."""
+    import_pyarrow_without_pandas()
     from telemetron_batch.cli import terminal
 
     if config.shard is None:
@@ -204,9 +206,9 @@ def _check_shard(config: Any) -> None:
 def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
     """Show what run would send.
 
-    Uses no network unless --online is given. Shows calls, stages, the shortest possible time and the problems found. With --save it keeps the plan as a run,
-    which resume sends, with --approval second only after another user has approved it. With --shards it prepares
-    the run's folder, so that several processes or machines can make the run.
+    Uses no network unless --online is given. Shows calls, stages, the shortest possible time and the problems found.
+    With --save it keeps the plan as a run, which resume sends, with --approval second only after another user has
+    approved it. With --shards it prepares the run's folder, so that several processes or machines can make the run.
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
@@ -277,6 +279,7 @@ def resume_command(run: str, reports_dir: str, *, out_of_order: bool, **more: An
 
     RUN is the run id or the run's folder.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(partial(pipeline.resume, out_of_order=out_of_order), _run_folder(run, reports_dir), **more)
@@ -292,6 +295,7 @@ def undo_command(run: str, **flags: Any) -> None:
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         folder = _run_folder(run, str(_resolve((), flags).reports_dir))
+        import_pyarrow_without_pandas()
         from telemetron_batch.cli import terminal
         from telemetron_batch.run import pipeline
         from telemetron_batch.run.undo import configure_undo
@@ -314,6 +318,7 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 
     RUN is the run id or the run's folder. Queries each customer of the run; changes nothing at the API.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(pipeline.verify, _run_folder(run, reports_dir), **more)
@@ -331,6 +336,7 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
 
     RUN is the run id or the run's folder. Uses no network.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.cli import terminal
     from telemetron_batch.config.config import OutputOptions
     from telemetron_batch.sharding.report import report_run
@@ -480,6 +486,7 @@ def init_command(file: str, **flags: Any) -> None:
 
     Asks about columns and action words that are not clear.
     """
+    import_pyarrow_without_pandas()
     from telemetron_batch.config.sources import CONFIG_VARIABLE, PROFILE_FILE, PROFILE_VARIABLES
     from telemetron_batch.init import init_profile, interview
 
@@ -511,6 +518,7 @@ def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
     """Return the configuration of a run of these files, which may be our own report files."""
     if not files:
         return _resolve(files, flags)
+    import_pyarrow_without_pandas()
     from telemetron_batch.run.feed_back import attention_config
 
     _warn_of_variables()

@@ -16,6 +16,7 @@ from rich.text import Text
 from telemetron_batch.cli.console import ConsoleThread, ErrorConsole, PlainConsole
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.delimiters import DELIMITER_NAMES
+from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.reports.summary import verdict_sentence
@@ -190,7 +191,7 @@ def show_end(summary: Summary, output: OutputOptions) -> None:
         console.print_line(line)
     verdict = f"{verdict_sentence(fields, fixed=True)}."
     console.print(Text(verdict, "bold"), soft_wrap=not console.is_screen)
-    for line in (*_preview_result(fields), *_verification_lines(fields)):
+    for line in (*_remaining_lines(summary), *_preview_result(fields), *_verification_lines(fields)):
         console.print_line(line)
     if fields.get("published"):
         console.print(f"Published to {fields['published']}", soft_wrap=True)
@@ -438,6 +439,18 @@ def _preview_result(fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield how many rows ended otherwise than a look before sending let expect."""
     if changed := fields.get("rowsChangedByOthers"):
         yield f"{_counted(changed, 'row')} ended otherwise than the look said: somebody else changed these customers."
+
+
+def _remaining_lines(summary: Summary) -> Iterator[str]:
+    """Yield what the customers of a list without assigns have left."""
+    fields, counts = summary.fields, summary.counts
+    if any(counts.get(outcome) for outcome in (Outcome.ASSIGNED, Outcome.ALREADY_ASSIGNED, Outcome.HELD)):
+        return
+    without, holding = fields.get("customersWithoutDevices", 0), fields.get("customersStillHolding", 0)
+    if without:
+        yield f"{_counted(without, 'customer')} {'has' if without == 1 else 'have'} no device left."
+    if holding:
+        yield f"{_counted(holding, 'customer')} still {'has' if holding == 1 else 'have'} devices: see report.html."
 
 
 def _times(number: int) -> str:

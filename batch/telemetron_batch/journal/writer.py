@@ -6,7 +6,8 @@ writes once per iteration, because waking the thread costs more than queueing. A
 commit nothing more is written, so that the file on disk stays the only truth.
 """
 
-import asyncio
+from __future__ import annotations
+
 import queue
 import sqlite3
 import threading
@@ -14,11 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakSet
 
 from telemetron_batch.domain.errors import DiskError, remedy
 from telemetron_batch.journal.witness import Witness
+
+if TYPE_CHECKING:  # commands that only read journals have no event loop
+    import asyncio
 
 Write = Callable[[sqlite3.Connection], Any]
 
@@ -36,7 +40,7 @@ class _WriteRequest:
     """A write and the future of its waiter."""
 
     write: Write | Sequence[StatementValues]
-    done: "Future[Any] | asyncio.Future[Any]"
+    done: Future[Any] | asyncio.Future[Any]
     outcome: Any = None
     failure: BaseException | None = None
 
@@ -53,7 +57,7 @@ class _WriteRequest:
 class Writer:
     """Takes writes from any thread. A write is on disk when its future is done."""
 
-    instances: ClassVar["WeakSet[Writer]"] = WeakSet()
+    instances: ClassVar[WeakSet[Writer]] = WeakSet()
     """All writers, for a test clock that must stop while the disk works."""
 
     def __init__(
@@ -83,8 +87,10 @@ class Writer:
         """Whether any write is not done yet."""
         return self._open_requests > 0
 
-    def submit(self, write: Write | Sequence[StatementValues]) -> "asyncio.Future[Any]":
+    def submit(self, write: Write | Sequence[StatementValues]) -> asyncio.Future[Any]:
         """Queue a write, or rows, from the event loop. The future raises DiskError if the write fails."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         self._count_open()
@@ -226,10 +232,10 @@ def resolve_all(requests: list[_WriteRequest]) -> None:
     """Resolve the futures of all requests; those of an event loop together, because waking it is expensive."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_WriteRequest]] = {}
     for request in requests:
-        if isinstance(request.done, asyncio.Future):
-            by_loop.setdefault(request.done.get_loop(), []).append(request)
-        else:
+        if isinstance(request.done, Future):
             request.resolve()
+        else:
+            by_loop.setdefault(request.done.get_loop(), []).append(request)
     for loop, waiting in by_loop.items():
         with suppress(RuntimeError):  # the loop has ended, and its waiters with it
             loop.call_soon_threadsafe(_resolve_in_loop, waiting)

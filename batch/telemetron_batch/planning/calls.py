@@ -1,6 +1,6 @@
 """The interface of a plan for sending: its calls in stages and lanes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,9 @@ class CallPlan(Protocol):
 
     def call(self, number: int) -> Call:
         """Make the call with this number."""
+
+    def returning_calls(self) -> Collection[int]:
+        """Return the calls with a pair on which a later call acts again. May be incomplete: it only sets priorities."""
 
     def size_of(self, number: int) -> int:
         """Return the number of devices of a call."""

@@ -26,7 +26,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -116,6 +115,8 @@ def _confirming_origin(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:
 
 def _known_pair_of(keys: pa.RecordBatch, known: ConfirmedPairs) -> Ints:
     """Return for each row the index of its pair among the known ones, or _ABSENT."""
+    import pandas as pd  # slow to import, and only needed with earlier runs
+
     customer, known_customer = _codes(keys["customerEmail"], known.pairs["customerEmail"])
     device, known_device = _codes(keys["deviceIdentifier"], known.pairs["deviceIdentifier"])
     devices = int(device.max(initial=0)) + 1

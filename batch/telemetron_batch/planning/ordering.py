@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.planning.radix import radix_lexsort
@@ -135,6 +134,8 @@ def _shared_lanes(groups: GroupColumns, calls: Ints, shared_device_pairs: Hashes
     do that create the same device. Customers are compared by hash: a collision makes two
     customers share a lane, which does no harm.
     """
+    import pandas as pd  # slow to import, and only needed where devices may be created
+
     hashes, customer = np.unique(groups["hash"], return_inverse=True)
     root = union_find(len(hashes), np.searchsorted(hashes, shared_device_pairs))
     is_assign = groups["stage"] % 2 == 0

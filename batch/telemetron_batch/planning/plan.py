@@ -7,7 +7,7 @@ partitions; `Plan.fingerprint` proves it.
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -262,6 +262,14 @@ class Plan:
             ]
             devices = int(self.groups.size[first:end].sum())
             yield Stage(number, action_of(number), Lanes(lanes), len(calls), devices)
+
+    def returning_calls(self) -> Collection[int]:
+        """Return the calls with a pair on which a later call acts again. Passes over all rows if there is any."""
+        if not len(self.superseded_rows):
+            return ()
+        found = [calls[np.isin(rows, self.superseded_rows)] for rows, calls in self.calls_by_row()]
+        numbers: list[int] = np.unique(np.concatenate(found)).tolist()
+        return numbers
 
     def affected_counts(self, action: Action) -> tuple[int, int]:
         """Return the number of rows that are sent for an action, and the number of customers they concern."""

@@ -1,6 +1,6 @@
 """Read the answers of a journal into a reconciliation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Final
 
@@ -18,12 +18,18 @@ _UNPROVEN_OUTCOMES: Final = (Outcome.NOT_SENT, Outcome.HELD)
 """Outcomes that mean "never sent"; a journal that has lost records cannot prove them."""
 
 
-def reconcile_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
-    """Return one outcome for every row, from the answers alone. Raises UnbalancedError."""
+def reconcile_answers(
+    journal: Journal, plan: Plan, stop: Stop | None, *, on_batch: Callable[[], None] = lambda: None
+) -> Reconciliation:
+    """Return one outcome for every row, from the answers alone. Raises UnbalancedError.
+
+    Calls `on_batch` before each batch of answers; an exception that it raises ends the work.
+    """
     origins = [ConfirmedBy(*one).words for one in journal.fact(Fact.ORIGINS, [])]
     ledger = Ledger(plan, [file.name for file in journal.input_files], origins)
     with closing(prefetch(journal.answers())) as answer_batches:
         for calls, answers in answer_batches:
+            on_batch()
             ledger.add_answers(calls, answers)
     ledger.add_known_customers(customer for customer, known_before in journal.customers_known_before() if known_before)
     stop_reason = (stop or Stop(StopReason.PROCESS_ENDED)).sentence

@@ -1,10 +1,10 @@
-"""Unassigns without effect, and the devices that customers have left.
+"""Unassigns without effect.
 
 A list of unassigns without any effect usually names wrong serials or wrong customers. Such rows look settled,
 because the named customer does not have the device, as the row asked; so they need attention.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,9 +17,8 @@ from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
 
 _MIN_INEFFECTIVE: Final = 3
 """The least number of ineffective unassigns that puts a list in question."""
-_TAKEN, _GIVEN = ([outcome.code for outcome, owned in OWNED_AFTER.items() if owned is after] for after in (False, True))
+_TAKEN: Final = [outcome.code for outcome, owned in OWNED_AFTER.items() if owned is False]
 _PERHAPS_TAKEN: Final = [*_TAKEN, Outcome.UNCONFIRMED.code, Outcome.NOT_SENT.code]
-_PERHAPS_GIVEN: Final = [*_GIVEN, Outcome.UNCONFIRMED.code]
 
 
 def has_only_ineffective_unassigns(reconciliation: Reconciliation) -> bool:
@@ -48,39 +47,3 @@ def flag_ineffective_unassigns(reconciliation: Reconciliation) -> Reconciliation
 
 def _questioned(detail: Detail) -> Detail:
     return detail._replace(reason=Reason.UNASSIGN_WITHOUT_EFFECT, text="")
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerCounts:
-    """Numbers of customers by what they have left after their last unassign call, as the API answered."""
-
-    without_devices: int
-    """Customers without devices, to whom no later call assigned one."""
-    still_holding: int
-    """Customers who still have devices although all their rows are unassigns."""
-
-
-def count_holders(reconciliation: Reconciliation) -> CustomerCounts:
-    """Count the customers whose last unassign call reports how many devices remain.
-
-    Customers with an unconfirmed unassign are not counted.
-    """
-    size = reconciliation.plan.customers
-    last, given, unknown, has_assign = (np.zeros(size, kind) for kind in (np.int64, np.int64, bool, bool))
-    remaining = reconciliation.answers.counts["devicesRemaining"]
-    for rows, calls in reconciliation.plan.calls_by_row():
-        customer = reconciliation.plan.customer_numbers_of_calls(calls)
-        answer, outcome = reconciliation.answer[rows], reconciliation.outcome[rows]
-        takes = reconciliation.plan.rows.action[rows] == Action.UNASSIGN.code
-        gives = ~takes & np.isin(outcome, _PERHAPS_GIVEN)
-        has_count = takes & (remaining[answer] >= 0)
-        np.maximum.at(last, customer[has_count], answer[has_count])
-        np.maximum.at(given, customer[gives], answer[gives])
-        unknown[customer[takes & (outcome == Outcome.UNCONFIRMED.code)]] = True
-        has_assign[customer[~takes]] = True
-    known = (last > 0) & ~unknown
-    left = remaining[last]
-    return CustomerCounts(
-        without_devices=int((known & (left == 0) & (given < last)).sum()),
-        still_holding=int((known & (left > 0) & ~has_assign).sum()),
-    )

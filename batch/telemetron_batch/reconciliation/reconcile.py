@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -121,10 +120,12 @@ class Reconciliation:
         """
         wanting = self.attention()
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(wanting))
-        fine_rows = pd.Series(np.where(wanting[rows], -1, rows))
-        last_fine = fine_rows.groupby(pair).transform("max").to_numpy()
+        is_fine = ~wanting[rows]
+        pairs, pair = np.unique(pair, return_inverse=True)
+        last_fine = np.full(len(pairs), -1)
+        last_fine[pair[is_fine]] = rows[is_fine]  # of several the last one stays, and rows are in order
         found = np.zeros(len(wanting), dtype=bool)
-        found[rows] = wanting[rows] & (rows < last_fine)
+        found[rows] = ~is_fine & (rows < last_fine[pair])
         return found
 
     def unclear(self) -> npt.NDArray[np.bool_]:
@@ -158,7 +159,8 @@ class Reconciliation:
         rows, pair = self.plan.rows_of_pairs(np.flatnonzero(unclear))
         relevant = changed[rows] | unclear[rows]
         rows, pair = rows[relevant], pair[relevant]
-        first_is_unclear = pd.Series(unclear[rows]).groupby(pair).transform("first").to_numpy()
+        _, first, pair = np.unique(pair, return_index=True, return_inverse=True)
+        first_is_unclear = unclear[rows[first]][pair]
         after: npt.NDArray[np.int64] = rows[first_is_unclear & changed[rows]]
         return after
 

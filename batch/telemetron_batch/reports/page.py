@@ -1,7 +1,8 @@
 """Write report.html, a self-contained page about a run: verdict, counts, causes, transfers, timeline, plan.
 
 The texts are in the template beside this module, which inlines the style sheet and the script. The page loads nothing
-from the network.
+from the network. Jinja would compile the template anew in every process, which takes longer than all else about the
+page; `compiled_page` holds it compiled.
 """
 
 import base64
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import jinja2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -23,6 +25,8 @@ from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ResumeHint
 from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reconciliation.remaining_devices import Holder
+from telemetron_batch.reports import compiled_page
 from telemetron_batch.reports.findings import (
     created_customers,
     find_causes,
@@ -37,6 +41,10 @@ from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.clock import duration, iso
 
+TEMPLATE: Final = "report.html.j2"
+_FOLDER: Final = Path(__file__).parent
+MAX_HOLDERS: Final = 20
+"""Customers who still have devices that the page names."""
 _MAX_EVENTS: Final = 100
 _COMMON_FILES: Final = ("summary.json", "run.log", "journal.sqlite3")
 _MAX_TEXT: Final = 160
@@ -74,6 +82,8 @@ class Page:
     """None if no attempt was made."""
     changed_by_others: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Rows that ended otherwise than a look before sending let expect."""
+    holders: Sequence[Holder] = ()
+    """Those of the customers who still have devices that have most."""
     attention_file: str = "attention.csv"
     """The name of the current attention file."""
     rerun_attention_command: str = ""
@@ -116,6 +126,7 @@ def write_html(path: Path, page: Page, blocks: Iterable[RowBlock]) -> None:
         "verdict": verdict_sentence(page.fields),
         "changed_by_others": find_rows(page.reconciliation, page.changed_by_others, blocks),
         "without_effect": find_without_effect(page.reconciliation, blocks),
+        "holders": page.holders,
         "plan": page.plan,
         "bar": _bar_segments(page.fields),
         "causes": causes,
@@ -210,9 +221,17 @@ def _hash(script: str) -> str:
 
 @cache
 def _template() -> Template:
-    folder = Path(__file__).parent
+    """Return the compiled template; the version of Jinja that compiled it is the only one that surely runs it."""
+    environment = template_environment()
+    if getattr(jinja2, "__version__", None) != compiled_page.JINJA_VERSION:
+        return environment.get_template(TEMPLATE)
+    return Template.from_module_dict(environment, vars(compiled_page), environment.make_globals(None))
+
+
+def template_environment() -> Environment:
+    """Return the filters, globals and settings that the template is compiled and rendered with."""
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         finalize=_to_shown_text,
         undefined=StrictUndefined,
@@ -229,7 +248,7 @@ def _template() -> Template:
     }
     environment.globals |= {
         "delimiter_names": DELIMITER_NAMES,
-        "style": Markup((folder / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
-        "script": Markup((folder / "report.js").read_text("utf-8")),  # noqa: S704 - our own file
+        "style": Markup((_FOLDER / "report.css").read_text("utf-8")),  # noqa: S704 - our own file
+        "script": Markup((_FOLDER / "report.js").read_text("utf-8")),  # noqa: S704 - our own file
     }
-    return environment.get_template("report.html.j2")
+    return environment

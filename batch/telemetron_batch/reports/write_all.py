@@ -28,12 +28,9 @@ from telemetron_batch.planning.delta import decode_column
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.reconciliation.answered import reconcile_answers
-from telemetron_batch.reconciliation.effect import (
-    count_holders,
-    flag_ineffective_unassigns,
-    has_only_ineffective_unassigns,
-)
+from telemetron_batch.reconciliation.effect import flag_ineffective_unassigns, has_only_ineffective_unassigns
 from telemetron_batch.reconciliation.reconcile import CONFIRMED, CONTRADICTED, Reconciliation
+from telemetron_batch.reconciliation.remaining_devices import RemainingDevices, find_remaining_devices
 from telemetron_batch.reports import attention_files
 from telemetron_batch.reports.csv_files import (
     ReportInput,
@@ -42,7 +39,7 @@ from telemetron_batch.reports.csv_files import (
     write_reconciliation,
     write_undo,
 )
-from telemetron_batch.reports.page import Page, Timeline, slice_seconds, write_html
+from telemetron_batch.reports.page import MAX_HOLDERS, Page, Timeline, slice_seconds, write_html
 from telemetron_batch.reports.summary import ATTENTION, ATTENTION_WORKBOOK, FILES, PREVIEW, SUMMARY, WORKBOOK, Summary
 from telemetron_batch.reports.unwritten_files import Unwritten
 from telemetron_batch.reports.workbook import fits, write_attention_xlsx, write_xlsx
@@ -105,11 +102,13 @@ def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, 
         attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
     with unwritten.collect_error("undo.csv"):
         write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
-    summary = _summary(folder, journal, reconciliation, options)
+    remaining = find_remaining_devices(reconciliation, journal.blocks(cells={}))
+    summary = _summary(folder, journal, reconciliation, options, remaining)
     with unwritten.collect_error(SUMMARY):
         unwritten.add_to(summary, resume_hint_of(journal)).write()
     with unwritten.collect_error("report.html"):
         page = _page(journal, reconciliation, summary, options.stop)
+        page = replace(page, holders=remaining.largest_holders(MAX_HOLDERS))
         write_html(folder / "report.html", page, journal.blocks(cells={}))
     if _wants_attention_workbook(journal, reconciliation, options):
         with unwritten.collect_error(ATTENTION_WORKBOOK):
@@ -217,7 +216,9 @@ def _exit_code(options: ReportOptions, attention: int, rows: int) -> int:
     return ExitCode.ATTENTION if attention else ExitCode.DONE
 
 
-def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions) -> Summary:
+def _summary(
+    folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions, remaining: RemainingDevices
+) -> Summary:
     files = journal.input_files
     plan = reconciliation.plan
     verify = _verify_fields(journal, reconciliation)
@@ -259,7 +260,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_MAX_EVENTS)],
         "undoRows": int(reconciliation.surely_changed().sum()),
         "published": None,
-        **_unassign_fields(reconciliation),
+        **_unassign_fields(reconciliation, remaining),
         **_file_fields(folder, journal, reconciliation, options),
         **_time_fields(journal, attempts),
         **preview,
@@ -304,13 +305,12 @@ def _input_fields(files: Sequence[InputFile]) -> dict[str, Any]:
     }
 
 
-def _unassign_fields(reconciliation: Reconciliation) -> dict[str, int]:
+def _unassign_fields(reconciliation: Reconciliation, remaining: RemainingDevices) -> dict[str, int]:
     """Return the fields about unassigns without effect and the devices that customers have left."""
-    customers = count_holders(reconciliation)
     return {
         "unassignsWithoutEffect": int(reconciliation.without_effect().sum()),
-        "customersWithoutDevices": customers.without_devices,
-        "customersStillHolding": customers.still_holding,
+        "customersWithoutDevices": remaining.without_devices,
+        "customersStillHolding": remaining.still_holding,
     }
 
 

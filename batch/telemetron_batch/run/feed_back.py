@@ -29,7 +29,6 @@ from telemetron_batch.input.workbook import first_rows
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.reader import ImmutableJournal
-from telemetron_batch.reports.csv_files import source_lines
 
 _INPUT_OPTION_KEYS: Final = (
     "action",
@@ -101,6 +100,9 @@ def find_original_input(file: str) -> OriginalReader | None:
 
 def _original_rows(path: Path) -> Iterator[OriginalRows]:
     """Yield the rows of a run's list as its attention file gives them. Raises BatchError."""
+    # Only an attention file needs what writes the files of a run.
+    from telemetron_batch.reports.csv_files import source_lines
+
     with closing(ImmutableJournal(path)) as journal:
         files = journal.input_files
         places = [{field: file.header.index(text) for field, text in file.columns.items()} for file in files]

@@ -9,7 +9,6 @@ from pathlib import Path
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
-from telemetron_batch.run.locking import SCRATCH
 from telemetron_batch.run.prepare import delta_json, load_input, plan_and_check_limits, since_last, size_of_input
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.spill import Scratch
@@ -23,7 +22,7 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
     with (
         shared_with_group(config.shared_reports_dir),
         tempfile.TemporaryDirectory() as folder,
-        Scratch(Path(folder) / SCRATCH) as scratch,
+        Scratch(Path(folder) / "scratch") as scratch,
     ):
         loaded = load_input(config, size_of_input(config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)

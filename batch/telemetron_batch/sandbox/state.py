@@ -282,8 +282,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     if application_id != _APPLICATION_ID and (application_id or tables):
         raise sqlite3.DatabaseError("it is the database of another program")
     # With a write-ahead log the data survive a killed process; they need not survive a power cut.
-    db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = OFF")
+    db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.executescript(_SCHEMA)
     db.create_function("hash_of", -1, _hash, deterministic=True)

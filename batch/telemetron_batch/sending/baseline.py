@@ -6,7 +6,7 @@ in the journal. If the query fails, or if the customer held a device whose ident
 differently, the result is marked as unclear instead of guessed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.domain.answers import Answer, CustomerHoldings
@@ -54,9 +54,17 @@ class Baseline:
         holdings = self._journal.holdings(customer)
         if holdings is None or not self._queried.get(customer, True):
             return None
-        states = zip(call.devices, are_in_holdings(call.devices, holdings), strict=True)
-        devices = {device: self._own_changes.get((customer, device), state) for device, state in states}
-        return HoldingsBefore(devices, self._journal.was_known(customer) is True)
+        queried = dict(zip(call.devices, are_in_holdings(call.devices, holdings), strict=True))
+        devices = {device: self._own_changes.get((customer, device), state) for device, state in queried.items()}
+        return HoldingsBefore(devices, self._journal.was_known(customer) is True, queried)
+
+    async def holdings_now(self, customer: str, devices: Sequence[str]) -> dict[str, bool]:
+        """Query which of these devices a customer holds now. Leave out those for which that is not known."""
+        holdings = await self._customer_query.fetch(customer)
+        if holdings is None or holdings.devices is None:
+            return {}
+        states = zip(devices, are_in_holdings(devices, holdings.devices), strict=True)
+        return {device: state for device, state in states if state is not None}
 
     async def _query(self, customer: str) -> bool:
         """Query what a customer holds and record it; return whether the query succeeded."""

@@ -64,10 +64,10 @@ class CallResult:
 
     answers: tuple[Answer, ...]
     """Answers recorded by this process."""
-    pending_since: float | None = None
-    """When the last attempt that may still act left, on the event loop's clock; None without one."""
-    has_unclear_attempts: bool = False
-    """Whether any attempt may have acted without an answer."""
+    pending_since: Mapping[int, float] = field(default_factory=dict)
+    """By position: when its last attempt that may still act left, on the event loop's clock."""
+    unclear_attempts: int = 0
+    """Number of attempts that may have acted without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,7 @@ class CallExecutor:
         while (requested := state.search.next()) is not None:
             if isinstance(await self._request(state, requested), RunStopped | StopRun):
                 break
-        if not state.has_unclear_attempts():
-            return CallResult(tuple(state.answers))
-        return CallResult(tuple(state.answers), state.pending_since(), has_unclear_attempts=True)
+        return CallResult(tuple(state.answers), state.pending_since(), state.unclear_attempts())
 
     async def _request(self, state: CallState, requested: Positions) -> Result:
         """Attempt one request until it has a result or its attempts are spent."""

@@ -59,6 +59,8 @@ class HoldingsBefore(NamedTuple):
     """Whether the customer held each device of a call; None if that is not known."""
     is_known: bool
     """Whether the API knew the customer."""
+    queried: Mapping[str, bool | None]
+    """What the query alone showed; `devices` also considers what this run has changed since."""
 
 
 @dataclass(slots=True)
@@ -106,13 +108,17 @@ class CallState:
         alike = self.common_attempt_counts(positions)
         return {at: alike or self.count_attempts((at,)) for at in positions}
 
-    def pending_since(self) -> float | None:
-        """Return when the last attempt that may still act left, on the event loop's clock; None without one."""
-        return max((one.pending_since for one in self.attempts if one.pending_since is not None), default=None)
+    def pending_since(self) -> dict[int, float]:
+        """Return by position when its last attempt that may still act left, on the event loop's clock."""
+        since: dict[int, float] = {}
+        for one in self.attempts:  # in the order in which they left
+            if one.pending_since is not None:
+                since.update(dict.fromkeys(one.requested, one.pending_since))
+        return since
 
-    def has_unclear_attempts(self) -> bool:
-        """Return whether any attempt may have acted without an answer."""
-        return any(one.may_have_acted for one in self.attempts)
+    def unclear_attempts(self) -> int:
+        """Return how many attempts may have acted without an answer."""
+        return sum(one.may_have_acted for one in self.attempts)
 
 
 def attempt_records(

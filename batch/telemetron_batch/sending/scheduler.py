@@ -7,14 +7,14 @@ only after the previous one has settled.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from typing import Final
 
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.answers import Answer, DeviceResult, Results
 from telemetron_batch.domain.model import Call
-from telemetron_batch.domain.outcomes import FAILURES, Outcome
+from telemetron_batch.domain.outcomes import FAILURES, OUTCOMES_OF_SUCCESS, Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.domain.stops import Stop, StopReason
 from telemetron_batch.journal.journal import Journal
@@ -22,10 +22,16 @@ from telemetron_batch.journal.reader import RecordedAnswer
 from telemetron_batch.planning.calls import CallPlan
 from telemetron_batch.sending.baseline import Baseline
 from telemetron_batch.sending.call_executor import CallExecutor, CallResult
+from telemetron_batch.sending.call_state import HoldingsBefore
 from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.sending.holds import OpenCalls, UnreleasedDevices, reopen_results, unknown_customers
+from telemetron_batch.sending.lane_queue import LaneQueue
+from telemetron_batch.sending.pending import PendingAttempts, end_of_wait
 from telemetron_batch.sending.rejected_search import Positions
 from telemetron_batch.storage import clock
+
+_ANNOUNCED_EXTENSION_S: Final = 1.0
+"""Seconds by which a wait must become longer to be announced again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,45 +73,11 @@ class _SchedulerState:
     """Number of devices that earlier processes settled, by call number."""
     unknown_customers: set[tuple[int, str]] = field(default_factory=set)
     """Stage and customer of unassigns that this process saw refused with "customer not found"."""
-    pending: dict[tuple[str, str], tuple[Action, float]] = field(default_factory=dict)
-    """By customer and device: the action of the last unanswered attempt, and until when it may still act.
-
-    The time is one of the event loop's clock, which never jumps.
-    """
-
-    def record_pending(self, call: Call, positions: Iterable[int], until: float) -> None:
-        """Record an attempt that may still act until this time."""
-        for at in positions:
-            pair = call.customer, call.devices[at]
-            action, former = self.pending.get(pair, (call.action, 0.0))
-            self.pending[pair] = (call.action, max(until, former) if action is call.action else until)
-
-
-class _LaneQueue:
-    """The lanes of a stage in the order in which workers take them. Lanes that must wait are overtaken."""
-
-    def __init__(self, lanes: Sequence[range]) -> None:
-        self._lanes = lanes
-        self._taken = 0
-        self._waiting: list[tuple[float, int, Sequence[int]]] = []
-
-    @property
-    def has_untaken(self) -> bool:
-        """Whether a lane was never taken."""
-        return self._taken < len(self._lanes)
-
-    def take(self, now: float) -> Sequence[int] | None:
-        """Return the next lane: a due one, else a new one, else the one that is due first; None if all are done."""
-        if self._waiting and (self._waiting[0][0] <= now or not self.has_untaken):
-            return heappop(self._waiting)[-1]
-        if not self.has_untaken:
-            return None
-        self._taken += 1
-        return self._lanes[self._taken - 1]
-
-    def requeue_at(self, due: float, calls: Sequence[int]) -> None:
-        """Put calls of a lane back until a time of the event loop's clock."""
-        heappush(self._waiting, (due, calls[0], calls))
+    pending: PendingAttempts = field(default_factory=PendingAttempts)
+    waits: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """By number of a call of the stage: until when it must wait, and for how many devices."""
+    announced_until: float = 0.0
+    """Until when the run was said to wait, on the event loop's clock."""
 
 
 class Scheduler:
@@ -126,9 +98,11 @@ class Scheduler:
         self._limits = limits
         self._state = _SchedulerState(RunCounters(plan.calls), limits.unreleased)
         self._baseline = baseline
-        self._has_reported_wait = False
-        self.on_wait: Callable[[float], None] = lambda _: None
-        """Called once per stage, with the seconds for which a call must wait for an unanswered attempt."""
+        self.on_wait: Callable[[float, int], None] = lambda _seconds, _devices: None
+        """Called if nothing but waiting for unanswered attempts is left to do in a stage.
+
+        Gets the seconds after which all calls of the stage may leave, and the number of devices concerned.
+        """
         self.on_call: list[Callable[[], None]] = []
         """Called after each call on the event loop, so they must not block."""
 
@@ -142,16 +116,17 @@ class Scheduler:
         self._resend_unknown_customers()
         self._restore()
         self._check_limits()  # a limit that stopped the previous process still applies
+        returning = self._plan.returning_calls()
         for stage in self._plan.stages():
-            lanes = _LaneQueue(stage.lanes)
-            self._has_reported_wait = False
+            lanes = LaneQueue(stage.lanes, returning)
+            self._state.waits.clear()
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(self._limits.concurrency, len(stage.lanes))):
                     workers.create_task(self._run_worker(lanes))
             if self._halt:
                 return
 
-    async def _run_worker(self, lanes: "_LaneQueue") -> None:
+    async def _run_worker(self, lanes: LaneQueue) -> None:
         """Take lane after lane and settle its calls one after another."""
         while (lane := lanes.take(clock.now())) is not None:
             waiting: list[tuple[float, int]] = []
@@ -160,31 +135,53 @@ class Scheduler:
                     return
                 if not self._is_settled(number):
                     call = self._plan.call(number)
-                    due = self._safe_at(call)
-                    if due and due > clock.now():
+                    due = await self._end_of_wait(call)
+                    if due > clock.now():
                         waiting.append((due, number))  # other calls of the lane need not wait for it
                     else:
                         await self._settle(call)
             if waiting and len(waiting) == len(lane) and not lanes.has_untaken:
                 due, first = waiting.pop(waiting.index(min(waiting)))
-                await self._settle(self._plan.call(first), due - clock.now())
+                await self._wait_until(due)
+                await self._settle(self._plan.call(first))
             if waiting:
                 lanes.requeue_at(min(waiting)[0], [number for _, number in waiting])
+
+    async def _end_of_wait(self, call: Call) -> float:
+        """Return when no unanswered attempt can undo this call any more, on the event loop's clock.
+
+        If a query can show that these attempts have acted, query the customer: then the wait is over.
+        """
+        pending, customer = self._state.pending, call.customer
+        blocking = pending.that_block(call, clock.now())
+        if blocking and self._baseline is not None and all(one.is_provable for one in blocking.values()):
+            is_held = await self._baseline.holdings_now(customer, [*blocking])
+            facts = {device: one.action.facts for device, one in blocking.items()}
+            pending.settle(customer, {at: is_held.get(at) is one.is_owned_after for at, one in facts.items()})
+            blocking = pending.that_block(call, clock.now())
+        due = end_of_wait(blocking.values())
+        if blocking:
+            self._state.waits[call.number] = due, len(blocking)
+        return due
+
+    async def _wait_until(self, due: float) -> None:
+        """Wait, and say so; return early if the run stops."""
+        state, now = self._state, clock.now()
+        last = max(until for until, _ in state.waits.values())
+        if last > state.announced_until + _ANNOUNCED_EXTENSION_S:
+            state.announced_until = last
+            self.on_wait(last - now, sum(devices for until, devices in state.waits.values() if until > now))
+        await clock.wait_for_event(self._halt.event, due - now)
 
     def _is_settled(self, number: int) -> bool:
         """Return whether earlier processes settled the whole call."""
         done = self._state.settled.get(number)
         return done is not None and done == self._plan.size_of(number)
 
-    async def _settle(self, call: Call, wait: float = 0.0) -> None:
+    async def _settle(self, call: Call) -> None:
         if (call.stage, call.customer) in self._state.unknown_customers:
             await self._fail_unsent(call)
             return
-        if wait > 0:
-            if not self._has_reported_wait:
-                self._has_reported_wait = True
-                self.on_wait(wait)
-            await clock.wait_for_event(self._halt.event, wait)
         held = await self._hold_unreleased(call)
         settled = self._state.settled.get(call.number, 0)
         if held is not None and settled + len(held.results) == len(call.devices):
@@ -192,6 +189,8 @@ class Scheduler:
             return
         before = None if self._baseline is None else await self._baseline.holdings_before(call)
         result = await self._executor.settle(call, before)
+        until = {at: since + self._limits.late_effect_s for at, since in result.pending_since.items()}
+        self._state.pending.add(call, until, _provable(call, result, before))
         self._record(call, result if held is None else replace(result, answers=(held, *result.answers)))
 
     def _record(self, call: Call, result: CallResult) -> None:
@@ -201,10 +200,7 @@ class Scheduler:
         done = sum(len(answer.results) for answer in result.answers)
         done += self._state.settled.get(call.number, 0)
         self.counters.calls_done += done == len(call.devices)
-        if result.pending_since is not None:
-            until = result.pending_since + self._limits.late_effect_s
-            self._state.record_pending(call, range(len(call.devices)), until)
-        if result.has_unclear_attempts:
+        if result.unclear_attempts:
             self._expect_new_customer(call)
         self._check_limits()
         for callback in self.on_call:
@@ -260,16 +256,6 @@ class Scheduler:
         await self._journal.record_results(RecordedAnswer(call.number, answer, came_from_attempt=False))
         self._record(call, CallResult((answer,)))
 
-    def _safe_at(self, call: Call) -> float:
-        """Return from when no unanswered attempt can undo this call, on the event loop's clock; 0 if none can.
-
-        The API may still execute a request that timed out here, even after a later request for the opposite.
-        """
-        if not self._state.pending:
-            return 0.0
-        pending = (self._state.pending.get((call.customer, device)) for device in call.devices)
-        return max((until for action, until in filter(None, pending) if action is not call.action), default=0.0)
-
     def _check_limits(self) -> None:
         limits, failed, created = self._limits, self.counters.failed, self.counters.customers_created_at_most
         if limits.max_failed is not None and failed > limits.max_failed:
@@ -313,7 +299,7 @@ class Scheduler:
         for pending in self._journal.pending_attempts():
             call = self._plan.call(pending.call)
             until = clock.now() + self._limits.pending_seconds(pending.uptime)
-            self._state.record_pending(call, _requested(call, pending.positions), until)
+            self._state.pending.add(call, dict.fromkeys(_requested(call, pending.positions), until))
         self.counters.calls_done = sum(
             done == self._plan.size_of(number)
             for number, done in self._state.settled.items()
@@ -323,3 +309,25 @@ class Scheduler:
 
 def _requested(call: Call, positions: Positions | None) -> Positions | range:
     return range(len(call.devices)) if positions is None else positions
+
+
+def _provable(call: Call, result: CallResult, before: HoldingsBefore | None) -> frozenset[int]:
+    """Return the positions whose pending attempt has acted if the customer is later seen as this call leaves it.
+
+    That is so if it was the call's only unclear attempt, if the customer's state was the opposite before, also by
+    the query that the journal holds, and if no answer says that another attempt of the call has made the change.
+    """
+    if before is None or result.unclear_attempts != 1:
+        return frozenset()
+    changed = {at for answer in result.answers for at, one in answer.results.items() if _was_changed(call, one)}
+    opposite = not call.action.facts.is_owned_after
+    devices = ((at, call.devices[at]) for at in result.pending_since.keys() - changed)
+    return frozenset(
+        at for at, device in devices if before.devices[device] is opposite and before.queried[device] is opposite
+    )
+
+
+def _was_changed(call: Call, result: DeviceResult) -> bool:
+    """Return whether an answer says that its own attempt has changed a device."""
+    changed, _ = OUTCOMES_OF_SUCCESS[call.action]
+    return result.outcome is changed and result.reason is not Reason.DONE_BY_LOST_ATTEMPT

@@ -77,5 +77,6 @@ def _recent_look(send_context: SendContext, customer: str) -> CustomerHoldings |
     return send_context.journal.preview(customer) if is_recent else None
 
 
-def _report_wait(on_event: EventSink, seconds: float) -> None:
-    on_event("wait", f"waiting up to {seconds:.0f} s: an unanswered call for the opposite action may still take effect")
+def _report_wait(on_event: EventSink, seconds: float, devices: int) -> None:
+    what = "1 device" if devices == 1 else f"{devices} devices"
+    on_event("wait", f"waiting {seconds:.0f} s: an unanswered attempt may still act on {what}")

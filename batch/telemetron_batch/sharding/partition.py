@@ -7,7 +7,7 @@ the whole plan: a shard plans nothing itself.
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -257,6 +257,10 @@ class ShardCalls:
         numbers, lanes = self._numbers[index], self._table["lane"].to_numpy()[index]
         cuts = [*np.flatnonzero(np.diff(lanes, prepend=-1)).tolist(), len(index)]
         return [range(int(numbers[first]), int(numbers[end - 1]) + 1) for first, end in pairwise(cuts)]
+
+    def returning_calls(self) -> Collection[int]:
+        """Return no calls: the table of a shard does not say which pairs return."""
+        return ()
 
     def call(self, number: int) -> Call:
         """Return one call of the shard, of either phase."""

@@ -1,18 +1,22 @@
 """The only module that reads time, sleeps, or draws random numbers.
 
 All asynchronous code runs on the loop that `Clock.run` creates, so a test clock with its own loop can turn hours
-into milliseconds.
+into milliseconds. `asyncio` is imported by what needs a loop, because commands without one start faster.
 """
 
-import asyncio
+from __future__ import annotations
+
 import random
 import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from zlib import crc32
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -52,6 +56,8 @@ class RealClock:
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine and return its result."""
+        import asyncio
+
         return asyncio.run(main)
 
 
@@ -71,21 +77,29 @@ def boot_number() -> int | None:
 
 def now() -> float:
     """Return seconds on the running loop's clock, which never jumps."""
+    import asyncio
+
     return asyncio.get_running_loop().time()
 
 
 def deadline(seconds: float) -> asyncio.Timeout:
     """Return a context manager that raises TimeoutError when the deadline passes."""
+    import asyncio
+
     return asyncio.timeout(seconds)
 
 
 async def sleep(seconds: float) -> None:
     """Sleep on the running loop."""
+    import asyncio
+
     await asyncio.sleep(seconds)
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
     """Sleep until the event is set, at most `seconds`."""
+    import asyncio
+
     if seconds <= 0 or event.is_set():
         await asyncio.sleep(0)
         return

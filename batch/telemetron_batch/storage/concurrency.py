@@ -16,6 +16,8 @@ WORKERS: Final = 2
 """Items processed at a time; each takes memory."""
 _MAX_QUEUED: Final = 6
 """Items that may wait for a slow one."""
+OFF_LOOP: Final = "off-loop"
+"""Beginning of the names of the threads of `run_off_loop`, for a test clock that must stop while they work."""
 
 
 def prefetch(items: Iterator[_In]) -> Generator[_In, None, None]:
@@ -40,6 +42,14 @@ def map_ordered(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+async def run_off_loop(work: Callable[[], _Out]) -> _Out:
+    """Return the result of long work, done in a thread while the event loop goes on. Raises what the work raises."""
+    import asyncio
+
+    with ThreadPoolExecutor(1, thread_name_prefix=OFF_LOOP) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 @contextmanager

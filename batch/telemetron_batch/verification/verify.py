@@ -12,6 +12,7 @@ from telemetron_batch.sending.session import (
     run_until_stopped,
     show_progress,
 )
+from telemetron_batch.verification.targets import find_targets
 from telemetron_batch.verification.verifier import Verifier
 
 
@@ -30,10 +31,12 @@ async def verify_in_session(send_context: SendContext, session: Session) -> None
     """Query what the customers of the plan hold now, in an open session."""
     sending = send_context.config.sending
     assert isinstance(send_context.plan, Plan)  # noqa: S101 - a single shard is never verified
-    verifier = Verifier(
-        send_context.plan, send_context.journal, session.customer_query, session.gate, run_limits(send_context)
-    )
+    limits, gate, journal = run_limits(send_context), session.gate, send_context.journal
+    targets = await find_targets(send_context.plan, journal, limits, gate.stop_signal)
+    if targets is None:
+        return
+    verifier = Verifier(targets, journal, session.customer_query, gate, limits.concurrency)
     verifier.on_query = [session.rate_limiter.save_periodically]
-    tracker = ProgressTracker(verifier.counters, session.gate, sending.process_rate, send_context.clock.wall)
+    tracker = ProgressTracker(verifier.counters, gate, sending.process_rate, send_context.clock.wall)
     async with show_progress(send_context.observer, tracker):
-        await run_until_stopped(verifier.run(send_context.clock.wall), session.gate.stop_signal)
+        await run_until_stopped(verifier.run(send_context.clock.wall), gate.stop_signal)
