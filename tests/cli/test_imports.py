@@ -77,6 +77,12 @@ def test_runs_and_check_import_no_column_library(folder: Path) -> None:
 
 def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> None:
     assert imported_by("plan", "a.csv", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
+    assert imported_by("plan", "a.csv", "--save", exit_code=0, folder=folder) == {*TERMINAL, *DATA, "asyncio"}
+
+
+def test_a_look_before_sending_imports_no_writer_of_pages_and_workbooks(folder: Path, base_url: str) -> None:
+    online = ("plan", "a.csv", "--online", "--base-url", base_url)
+    assert imported_by(*online, exit_code=0, folder=folder) == {*TERMINAL, *DATA, *HTTP}
 
 
 def test_init_imports_what_reads_the_file_and_writes_the_profile(folder: Path) -> None:
