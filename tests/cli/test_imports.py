@@ -77,7 +77,7 @@ def test_runs_and_check_import_no_column_library(folder: Path) -> None:
 
 def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> None:
     assert imported_by("plan", "a.csv", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
-    assert imported_by("plan", "a.csv", "--save", exit_code=0, folder=folder) == {*TERMINAL, *DATA, "asyncio"}
+    assert imported_by("plan", "a.csv", "--save", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
 
 
 def test_a_look_before_sending_imports_no_writer_of_pages_and_workbooks(folder: Path, base_url: str) -> None:

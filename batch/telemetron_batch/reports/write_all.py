@@ -238,13 +238,7 @@ def _summary(
         "resumeAt": iso(options.stop.resume_at) or None if options.stop else None,
         "input": _input_fields(files),
         "inputs": [file.as_json() for file in files],
-        "asOf": journal.fact(Fact.AS_OF),
-        "baseUrl": journal.fact(Fact.BASE_URL),
-        "baseUrlFlag": journal.base_url_flag,
-        "sandbox": journal.fact(Fact.SANDBOX),
-        "options": journal.fact(Fact.OPTIONS),
-        "airflow": journal.fact(Fact.AIRFLOW) or None,
-        **saved_plan_json(journal.fact),
+        **_origin_fields(journal),
         "rows": len(plan.rows),
         "hiddenRows": sum(file.hidden_rows for file in files),
         **_outcome_fields(reconciliation),
@@ -267,6 +261,19 @@ def _summary(
         **verify,
     }
     return Summary(folder, fields)
+
+
+def _origin_fields(journal: Journal) -> dict[str, Any]:
+    """Return the fields that say by whom, for what and with which options the run was started."""
+    return {
+        "asOf": journal.fact(Fact.AS_OF),
+        "baseUrl": journal.fact(Fact.BASE_URL),
+        "baseUrlFlag": journal.base_url_flag,
+        "sandbox": journal.fact(Fact.SANDBOX),
+        "options": journal.fact(Fact.OPTIONS),
+        "airflow": journal.fact(Fact.AIRFLOW) or None,
+        **saved_plan_json(journal.fact),
+    }
 
 
 def _outcome_fields(reconciliation: Reconciliation) -> dict[str, Any]:
