@@ -118,9 +118,7 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
 def plain_list_dialect() -> Dialect:
     """Return how to read a list without a header, with one address a line."""
     columns = {field: at for at, field in enumerate(ONLY_CUSTOMERS)}
-    return Dialect(
-        delimiter=",", header=ONLY_CUSTOMERS, header_line=0, first_line=1, body_offset=0, columns=columns
-    )
+    return Dialect(delimiter=",", header=ONLY_CUSTOMERS, header_line=0, first_line=1, body_offset=0, columns=columns)
 
 
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:

@@ -22,7 +22,6 @@ from telemetron_batch.input.validation import KeyCells, validate_keys
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.concurrency import map_ordered, prefetch
 
-
 _NO_DEVICE: Final = "device"
 """The identifier of every row of a list of customers: neither damaged nor empty."""
 

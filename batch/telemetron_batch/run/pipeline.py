@@ -44,7 +44,7 @@ from telemetron_batch.run.locking import (
     run_scratch,
 )
 from telemetron_batch.run.metadata import ensure_same_run
-from telemetron_batch.run.open_api import open_api
+from telemetron_batch.run.open_api import forget_kept_answers, open_api
 from telemetron_batch.run.prepare import (
     create_run,
     new_run_id,
@@ -149,6 +149,7 @@ def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.As
     """Make the calls that are not settled, then verify them if asked. Return why this stopped early, or None."""
     if not plan.calls:
         return None
+    forget_kept_answers(send_context, plan.all_customer_emails())
     with open_api(send_context, transport) as target:
         stop = send(send_context, target, verify_in_session if send_context.config.sending.verify else None)
     send_context.lease.ensure_valid()
