@@ -97,10 +97,8 @@ def _listed_addresses(file: str, lookup: Lookup) -> pa.Array:
         lines = ", ".join(map(str, first.lines))
         count = sum(one.rows for one in loaded.rows.invalid)
         rows = "row has" if count == 1 else "rows have"
-        raise InputError(
-            f"{file}: {count:,} {rows} no address that can be used ({first.title}, first lines: {lines})",
-            "correct or remove them; nothing was asked",
-        )
+        what = f"{count:,} {rows} no address that can be used ({first.title}, first lines: {lines})"
+        raise InputError(f"{loaded.files[0].name}: {what}", "correct or remove them; nothing was asked")
     parts = [part["customerEmail"].unique().cast(pa.string()) for part in loaded.rows.keys.drain_parts()]
     return pa.concat_arrays([pa.array([], pa.string()), *parts])
 

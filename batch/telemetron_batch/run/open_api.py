@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.api.target import ApiTarget
@@ -13,7 +12,6 @@ from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.connection import require_ours
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.sending.session import SendContext
-from telemetron_batch.verification.answers import forget_answers
 
 
 @contextmanager
@@ -33,14 +31,6 @@ def open_api(send_context: SendContext, transport: httpx2.AsyncBaseTransport | N
         fleet.seed(_valid_rows(send_context.journal))
         with serve_in_thread(fleet) as base_url:
             yield ApiTarget(base_url, Secret("sandbox"))
-
-
-def forget_kept_answers(send_context: SendContext, customers: pa.Array) -> None:
-    """Remove what `holdings` and `compare` have kept about customers that a run is about to write to."""
-    config = send_context.config
-    if not config.sandbox:
-        name = ApiTarget.of(config, None).name
-        forget_answers(config.reports_dir, name, customers, send_context.clock.wall())
 
 
 def _valid_rows(journal: Journal) -> Iterator[tuple[str, str, str]]:

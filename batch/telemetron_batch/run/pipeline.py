@@ -44,7 +44,7 @@ from telemetron_batch.run.locking import (
     run_scratch,
 )
 from telemetron_batch.run.metadata import ensure_same_run
-from telemetron_batch.run.open_api import forget_kept_answers, open_api
+from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
     create_run,
     new_run_id,
@@ -64,6 +64,7 @@ from telemetron_batch.storage.lease_files import is_in_use, remove_dead_local_le
 from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import shared_with_group
+from telemetron_batch.verification.answers import forget_answers
 from telemetron_batch.verification.verify import verify_customers, verify_in_session
 
 
@@ -149,7 +150,7 @@ def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.As
     """Make the calls that are not settled, then verify them if asked. Return why this stopped early, or None."""
     if not plan.calls:
         return None
-    forget_kept_answers(send_context, plan.all_customer_emails())
+    forget_answers(send_context.config, plan.all_customer_emails().to_pylist, send_context.clock.wall())
     with open_api(send_context, transport) as target:
         stop = send(send_context, target, verify_in_session if send_context.config.sending.verify else None)
     send_context.lease.ensure_valid()

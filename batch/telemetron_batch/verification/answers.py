@@ -9,14 +9,14 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-
+from telemetron_batch.api.target import ApiTarget
+from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.errors import BatchError, DiskError, UntrustedRunError, untrusted_path_errors
 from telemetron_batch.journal.connection import disk_errors, transaction
@@ -157,16 +157,16 @@ def make_answers_folder(reports_dir: Path) -> Path:
     return folder
 
 
-def forget_answers(reports_dir: Path, name: str, customers: pa.Array, now: float) -> None:
+def forget_answers(config: RunConfig, customers: Callable[[], Iterable[str]], now: float) -> None:
     """Remove the kept answers about customers that a run is about to write to. Logs if that fails."""
-    path = reports_dir / ANSWERS_FOLDER / f"{name}.sqlite3"
-    if not path.exists():
+    path = config.reports_dir / ANSWERS_FOLDER / f"{ApiTarget.of(config, None).name}.sqlite3"
+    if config.sandbox or not path.exists():
         return
     try:
         with disk_errors(path), closing(_open(path)) as connection:
             _remove_expired(connection, now)
             with transaction(connection):
-                connection.executemany("DELETE FROM answer WHERE customer = ?", ((one.as_py(),) for one in customers))
+                connection.executemany("DELETE FROM answer WHERE customer = ?", ((one,) for one in customers()))
     except BatchError as exc:
         LOGGER.warning("kept answers of holdings and compare stay as they are: %s", exc)
 
