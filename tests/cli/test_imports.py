@@ -90,3 +90,10 @@ def test_a_run_imports_what_its_options_need(folder: Path, base_url: str) -> Non
         run = ("run", "a.csv", "--yes", "--run-id", str(number), "--again", *options)
         assert imported_by(*run, exit_code=0, folder=folder) == libraries
     assert imported_by("runs", exit_code=0, folder=folder) == {*TERMINAL, "sqlite3"}
+
+
+def test_holdings_and_compare_import_no_writer_of_reports_and_no_sandbox(folder: Path, base_url: str) -> None:
+    needed = {*TERMINAL, *DATA, *HTTP}
+    where = ("-o", "out.csv", "--force", "--base-url", base_url)
+    assert imported_by("holdings", "a@example.com", *where, exit_code=1, folder=folder) == needed
+    assert imported_by("compare", "a.csv", *where, exit_code=1, folder=folder) == needed

@@ -7,6 +7,7 @@ import pytest
 
 from telemetron_batch.domain.errors import BatchError, BrakeError, ConfigError, InputError, QueryError
 from telemetron_batch.domain.stops import ExitCode
+from telemetron_batch.storage.spill import Scratch
 from tests.comparison.desk import Lookups
 from tests.conftest import Desk
 from tests.support.scripted import Says
@@ -134,9 +135,18 @@ def test_an_existing_file_is_only_replaced_with_force(lookups: Lookups) -> None:
     assert (lookups.output.read_text(), lookups.asked) == ("mine", [])
 
 
+def test_a_file_that_appears_while_customers_are_asked_is_not_replaced(lookups: Lookups) -> None:
+    lookups.desk.server.script = lambda _: lookups.output.write_text("theirs") and None
+    with pytest.raises(ConfigError, match="exists already"):
+        lookups.compare(fleet(), force=False)
+    assert lookups.output.read_text() == "theirs"
+
+
 def test_more_than_a_tenth_of_removals_is_refused_unless_the_user_says_how_many(lookups: Lookups) -> None:
     rows = fleet(*numbered("A", 5))
-    with pytest.raises(BrakeError, match="5 of the 40 devices that were read would be removed, more than 10%") as raised:
+    with pytest.raises(
+        BrakeError, match="5 of the 40 devices that were read would be removed, more than 10%"
+    ) as raised:
         lookups.compare(rows, remove=True)
     assert "--max-unassign 5" in str(raised.value)
     assert not lookups.output.exists()
@@ -253,7 +263,7 @@ def test_a_file_of_invalid_rows_alone_asks_nobody(lookups: Lookups) -> None:
     assert (lookups.rows, summary.exit_code, lookups.asked) == ([], 1, [])
 
 
-def test_standard_input_is_compared(lookups: Lookups, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_standard_input_is_compared(lookups: Lookups, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(lookups.desk.file("customerEmail,deviceIdentifier\na@x.com,4.9E+14\n"))
     with path.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
@@ -274,6 +284,7 @@ def test_a_large_file_is_compared_part_by_part_with_the_same_result(
     lookups.compare(rows, remove=True, rate="1000/s")
     whole = sorted(lookups.rows)
     monkeypatch.setattr("telemetron_batch.storage.spill.SpillLimits.__init__.__defaults__", (1000, 8))
+    assert Scratch(lookups.desk.folder / "any").parts == 8
     lookups.compare(rows, remove=True)
     assert sorted(lookups.rows) == whole
     assert len(whole) == 16
@@ -282,6 +293,6 @@ def test_a_large_file_is_compared_part_by_part_with_the_same_result(
     assert actions == ["unassign"] * 15 + ["assign"]
 
 
-def test_a_wrong_number_of_files_is_no_case(lookups: Lookups) -> None:
+def test_a_file_that_does_not_exist_is_named(lookups: Lookups) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         lookups.compare("/nowhere/fleet.csv")

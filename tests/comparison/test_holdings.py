@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import xlsxwriter
 
-from telemetron_batch.domain.errors import BatchError, ConfigError, InputError, LockedError, QueryError, UntrustedRunError
+from telemetron_batch.domain.errors import (
+    BatchError,
+    ConfigError,
+    InputError,
+    LockedError,
+    QueryError,
+    UntrustedRunError,
+)
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.input.load import load
@@ -47,9 +54,7 @@ def test_a_customer_is_asked_once_however_often_and_in_whatever_case_it_is_named
         "E-Mail\tdeviceIdentifier\nb@x.com\t\na@x.com\t1E5\n",
     ],
 )
-def test_customers_are_read_from_a_plain_list_and_from_any_table_with_their_column(
-    lookups: Lookups, text: str
-) -> None:
+def test_customers_are_read_from_a_plain_list_and_from_any_table_with_their_column(lookups: Lookups, text: str) -> None:
     lookups.holdings(file=lookups.desk.file(text, "list.txt"))
     assert lookups.asked == [B, A]
 
@@ -86,7 +91,11 @@ def test_customers_without_devices_give_a_header_and_exit_code_0(lookups: Lookup
     [
         (["nobody"], "", '"nobody" is not an email address'),
         ([A, "x@y", "a b@x.com"], "", '"x@y", "a b@x.com" are not email addresses'),
-        ([], "a@x.com\nbob\n", "list.txt: 1 row has no address that can be used (not an email address, first lines: 2)"),
+        (
+            [],
+            "a@x.com\nbob\n",
+            "list.txt: 1 row has no address that can be used (not an email address, first lines: 2)",
+        ),
         ([], "customerEmail,x\na@x.com,1\n,2\n", "first lines: 3"),
         ([], "Serial\nSN-1\n", "no header with customerEmail"),
         ([], "customerEmail\n", "has no addresses"),

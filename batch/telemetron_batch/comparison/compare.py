@@ -66,7 +66,7 @@ def compare_fleet(
             for part in loaded.rows.keys.drain_parts():
                 comparison.add(to_batch(part), draft)
             _check_removals(draft.rows[Action.UNASSIGN], comparison.totals.held, request)
-            draft.publish(request.output)
+            lookup.publish(draft)
         totals = comparison.totals
         return CompareSummary(
             **closing_facts(lookup, draft, len(customers), totals.unknown),

@@ -61,7 +61,7 @@ def list_holdings(
         lookup.ask(wanted)
         with InputDraft(lookup.folder, request.config.input) as draft:
             found = _write(wanted, lookup, draft)
-            draft.publish(request.output)
+            lookup.publish(draft)
         return HoldingsSummary(
             **closing_facts(lookup, draft, len(wanted), found.unknown), without_devices=found.without_devices
         )

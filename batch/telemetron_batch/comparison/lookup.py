@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from telemetron_batch.api.target import ApiTarget
+from telemetron_batch.comparison.input_file import InputDraft
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import ConfigError, PathError, QueryError
 from telemetron_batch.domain.model import InputOptions
@@ -112,6 +113,11 @@ class Lookup:
         for kept in found.values():
             self.oldest = kept.at if self.oldest is None else min(self.oldest, kept.at)
         return found
+
+    def publish(self, draft: InputDraft) -> None:
+        """Give the file its name. Raises ConfigError if a file of this name has appeared meanwhile."""
+        _require_new_file(self.request)
+        draft.publish(self.request.output)
 
     def oldest_answer(self) -> str:
         """Return when the oldest answer that was read was given, as ISO 8601 text."""
