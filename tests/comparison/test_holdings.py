@@ -1,6 +1,7 @@
 """`holdings`: what customers hold, as a file that takes it from them."""
 
 import gzip
+import os
 import stat
 from pathlib import Path
 
@@ -124,6 +125,17 @@ def test_an_existing_file_is_only_replaced_with_force(lookups: Lookups) -> None:
     assert (lookups.output.read_text(), lookups.asked) == ("mine", [])
     lookups.holdings(A, force=True)
     assert len(lookups.rows) == 2
+
+
+def test_a_pipe_or_a_link_is_never_replaced(lookups: Lookups) -> None:
+    os.mkfifo(lookups.output)
+    with pytest.raises(ConfigError, match="is no regular file"):
+        lookups.holdings(A, force=True)
+    lookups.output.unlink()
+    lookups.output.symlink_to(lookups.desk.folder / "other.csv")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        lookups.holdings(A, force=True)
+    assert lookups.output.is_symlink()
 
 
 def test_the_sandbox_of_a_run_is_refused_because_it_is_empty(lookups: Lookups) -> None:

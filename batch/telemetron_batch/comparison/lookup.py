@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -171,8 +172,9 @@ def _empty_folder(folder: Path) -> Iterator[None]:
 def _require_new_file(request: LookupRequest) -> None:
     """Raise ConfigError or PathError if the output exists, or cannot be written."""
     output = request.output
-    if output.is_dir() or str(output) == "-":
-        raise ConfigError(f"-o {output} is no file", "name a file, such as -o changes.csv")
+    # A file is replaced by another one, so a device, a pipe or a link would be lost.
+    if str(output) == "-" or (os.path.lexists(output) and not stat.S_ISREG(output.lstat().st_mode)):
+        raise ConfigError(f"-o {output} is no regular file", "name one, such as -o changes.csv")
     if any(_is_same_file(output, file) for file in request.config.files):
         raise ConfigError(f"-o {output} is the input", "name another file")
     if os.path.lexists(output) and not request.force:
