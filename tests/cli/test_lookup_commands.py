@@ -107,5 +107,5 @@ def test_without_a_key_nothing_is_asked(base_url: str) -> None:
 def test_the_help_names_exit_codes_and_an_example(command: str) -> None:
     text = call(command, "--help").stdout
     assert f"telemetron-batch {command} " in text
-    assert "Run the same command" in text
+    assert "run the same command again, which continues" in text
     assert "The API cannot list all customers" in text or command == "compare"

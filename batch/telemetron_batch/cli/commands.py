@@ -46,9 +46,9 @@ _CHECK_CODES = {
 }
 _LOOKUP_CODES = {
     ExitCode.DONE: "The file is complete.",
-    ExitCode.ATTENTION: "The file is written; some customers or rows, which are named, want attention.",
-    ExitCode.NOT_STARTED: "The options or the input cannot be used, or too much would be removed; no file was written.",
-    ExitCode.STOPPED: "Some customers were not queried; no file was written. Run the same command again: it continues.",
+    ExitCode.ATTENTION: "The file is written; some of it wants attention.",
+    ExitCode.NOT_STARTED: "No file: options or input are wrong, or it removes too much.",
+    ExitCode.STOPPED: "No file yet: run the same command again, which continues.",
     **choose(ExitCode.CLIENT_REFUSED, ExitCode.LOCKED),
     ExitCode.UNBALANCED: "A bug: an internal error.",
 }
@@ -368,7 +368,7 @@ def _look_up(files: tuple[str, ...], flags: dict[str, Any], work: Callable[[Any,
 @_lookup_options
 @_options(lambda option: option.for_holdings)
 def holdings_command(customers: tuple[str, ...], customer_file: str | None, **flags: Any) -> None:
-    """Write the devices that customers hold as an input file that takes them away.
+    """Write what customers hold, as rows that take it away.
 
     Queries each CUSTOMER once; changes nothing at the API. To close accounts, look at the file, then run it.
     The API cannot list all customers, so they have to be named.
@@ -394,10 +394,10 @@ def holdings_command(customers: tuple[str, ...], customer_file: str | None, **fl
 @_lookup_options
 @_options(lambda option: option.for_compare)
 def compare_command(file: str, *, remove_extra: bool, **flags: Any) -> None:
-    """Write the rows that make what customers hold what FILE says.
+    """Write what differs between FILE and its customers.
 
-    FILE has a row for each device that a customer should hold. Queries each customer of FILE once; changes nothing
-    at the API. Look at the file that it writes, then run it. Customers that FILE does not name are never touched.
+    FILE has a row for each device that a customer should hold; the rows written make it so. Queries each customer of
+    FILE once; changes nothing at the API. Look at the file that it writes, then run it. Customers that FILE does not name are never touched.
     """
 
     def work(request: Any, surroundings: Any) -> Any:
