@@ -397,7 +397,8 @@ def compare_command(file: str, *, remove_extra: bool, **flags: Any) -> None:
     """Write what differs between FILE and its customers.
 
     FILE has a row for each device that a customer should hold; the rows written make it so. Queries each customer of
-    FILE once; changes nothing at the API. Look at the file that it writes, then run it. Customers that FILE does not name are never touched.
+    FILE once; changes nothing at the API. Look at the file that it writes, then run it. Customers that FILE does
+    not name are never touched.
     """
 
     def work(request: Any, surroundings: Any) -> Any:
