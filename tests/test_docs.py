@@ -48,7 +48,16 @@ OF_A_RUN = {
     "RUN.json",
 }
 """Files that the program writes."""
-OF_A_USER = {PROFILE_FILE, "assignments.csv", "returns.csv", "rows.csv"}
+OF_A_USER = {
+    PROFILE_FILE,
+    "assignments.csv",
+    "changes.csv",
+    "closing.csv",
+    "fleet.csv",
+    "leaving.xlsx",
+    "returns.csv",
+    "rows.csv",
+}
 """Files of a user in the examples of the docs."""
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
 
@@ -149,9 +158,10 @@ def test_a_percent_sign_in_a_crontab_is_escaped() -> None:
 
 
 def test_the_docs_show_commands() -> None:
-    assert {"run", "plan", "resume", "report", "undo", "verify", "runs", "check", "init", "completion"} <= {
-        words[0] for _, words in COMMANDS
-    }
+    assert {
+        *("run", "plan", "resume", "report", "undo", "verify", "runs", "check", "init", "completion"),
+        *("holdings", "compare"),
+    } <= {words[0] for _, words in COMMANDS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -19,6 +19,7 @@ The packages, the lowest first. A package imports only from lower ones, here tho
     reports         the files that people read
     run             one run from start to end
     sharding        one run by several processes or machines
+    comparison      what customers hold -> input files
     init            a profile from a look at a file
     cli, airflow_provider  the doors
 """

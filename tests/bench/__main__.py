@@ -12,6 +12,7 @@ BENCHES = (
     "bench_workers",
     "bench_night",
     "bench_reconcile",
+    "bench_compare",
     "bench_instead",
     "bench_rough_night",
 )

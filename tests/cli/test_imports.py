@@ -110,3 +110,10 @@ def test_a_command_about_a_run_imports_no_more_than_a_run(command: str, folder: 
     of_api = [] if command == "report" else ["--base-url", base_url]
     imported_by("run", "a.csv", "--run-id", "1", "--base-url", base_url, exit_code=0, folder=folder)
     assert imported_by(command, "1", *of_api, exit_code=0, folder=folder) == always
+
+
+def test_holdings_and_compare_import_no_writer_of_reports_and_no_sandbox(folder: Path, base_url: str) -> None:
+    needed = {*TERMINAL, *DATA, *HTTP}
+    where = ("-o", "out.csv", "--force", "--base-url", base_url)
+    assert imported_by("holdings", "a@example.com", *where, exit_code=1, folder=folder) == needed
+    assert imported_by("compare", "a.csv", *where, exit_code=1, folder=folder) == needed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError, PreviewError
+from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError, QueryError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.preview import EXPECTED_OUTCOMES, PreviewWord
 from telemetron_batch.run.preview import FRESH_S, preview_plan
@@ -149,7 +149,7 @@ def test_a_look_asks_each_customer_once_and_changes_nothing(online: OnlineDesk) 
 
 def test_a_stopped_look_goes_on_without_asking_anybody_twice(online: OnlineDesk) -> None:
     rows = [(f"user{number:02}@x.com", "D1", "assign") for number in range(30)]
-    with pytest.raises(PreviewError, match="nothing was sent"):
+    with pytest.raises(QueryError, match="nothing was sent"):
         online.plan(rows, deadline="1s")
     asked = asked_customers(online)
     assert 0 < len(asked) < 30

@@ -45,6 +45,14 @@ _CHECK_CODES = {
     ExitCode.STOPPED: "The API cannot be reached.",
     **choose(ExitCode.CLIENT_REFUSED),
 }
+_LOOKUP_CODES = {
+    ExitCode.DONE: "The file is complete.",
+    ExitCode.ATTENTION: "The file is written; some of it wants attention.",
+    ExitCode.NOT_STARTED: "No file: options or input are wrong, or it removes too much.",
+    ExitCode.STOPPED: "No file yet: run the same command again, which continues.",
+    **choose(ExitCode.CLIENT_REFUSED, ExitCode.LOCKED),
+    ExitCode.UNBALANCED: "A bug: an internal error.",
+}
 _SANDBOX_CODES = {ExitCode.DONE: "Interrupted.", ExitCode.NOT_STARTED: "The options or the port cannot be used."}
 _INIT_CODES = {
     ExitCode.DONE: "The profile was written.",
@@ -322,6 +330,116 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
     from telemetron_batch.run import pipeline
 
     _resume_or_verify(pipeline.verify, _run_folder(run, reports_dir), **more)
+
+
+def _lookup_options(command: F) -> F:
+    """Add the options that only `holdings` and `compare` have."""
+    decorators = (
+        click.option(
+            "--output",
+            "-o",
+            "output",
+            required=True,
+            metavar="FILE",
+            help="File to write.",
+            shell_complete=completion.files,
+        ),
+        click.option("--force", is_flag=True, help="Replace FILE if it exists."),
+        click.option(
+            "--keep-answers",
+            metavar="DURATION",
+            default="1h",
+            show_default=True,
+            callback=_read_duration,
+            help="How long answers count for later commands once all customers were asked; 0 asks anew.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def _read_duration(_: click.Context, __: click.Parameter, text: str) -> float:
+    from telemetron_batch.config.option_values import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _look_up(files: tuple[str, ...], flags: dict[str, Any], work: Callable[[Any, Any], Any]) -> None:
+    """Do the work of `holdings` or `compare`, and show its result."""
+    with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
+        output, force, keep_answers = (flags.pop(name) for name in ("output", "force", "keep_answers"))
+        config = _resolve(files, flags)
+        from telemetron_batch.cli import terminal
+        from telemetron_batch.comparison.lookup import LookupRequest, Surroundings
+
+        request = LookupRequest(config, Path(output), force=force, keep_answers=keep_answers)
+        summary = work(request, Surroundings(terminal.TerminalObserver(config.output)))
+        with tolerate_closed_stdout():
+            terminal.show_lookup(summary, config.output)
+    raise SystemExit(summary.exit_code)
+
+
+@main.command(
+    "holdings",
+    cls=HelpCommand,
+    example="telemetron-batch holdings ann@example.com bob@example.com -o closing.csv",
+    exit_codes=_LOOKUP_CODES,
+    grouped=True,
+)
+@click.argument("customers", nargs=-1, metavar="[CUSTOMER]...")
+@click.option(
+    "--customers",
+    "customer_file",
+    metavar="FILE",
+    help="File with a customerEmail column, or with one address a line.",
+    shell_complete=completion.files,
+)
+@_lookup_options
+@_options(lambda option: option.for_holdings)
+def holdings_command(customers: tuple[str, ...], customer_file: str | None, **flags: Any) -> None:
+    """Write what customers hold, as rows that take it away.
+
+    Queries each CUSTOMER once; changes nothing at the API. To close accounts, look at the file, then run it.
+    The API cannot list all customers, so they have to be named.
+    """
+
+    def work(request: Any, surroundings: Any) -> Any:
+        from telemetron_batch.comparison.holdings import list_holdings
+
+        return list_holdings(customers, request, surroundings)
+
+    _look_up((customer_file,) if customer_file else (), flags, work)
+
+
+@main.command(
+    "compare",
+    cls=HelpCommand,
+    example="telemetron-batch compare fleet.csv -o changes.csv --remove-extra",
+    exit_codes=_LOOKUP_CODES,
+    grouped=True,
+)
+@click.argument("file", metavar="FILE", shell_complete=completion.files)
+@click.option("--remove-extra", is_flag=True, help="Also write unassign rows for devices that FILE does not have.")
+@_lookup_options
+@_options(lambda option: option.for_compare)
+def compare_command(file: str, *, remove_extra: bool, **flags: Any) -> None:
+    """Write what differs between FILE and its customers.
+
+    FILE has a row for each device that a customer should hold; the rows written make it so. Queries each customer of
+    FILE once; changes nothing at the API. Look at the file that it writes, then run it. Customers that FILE does
+    not name are never touched.
+    """
+
+    def work(request: Any, surroundings: Any) -> Any:
+        from telemetron_batch.comparison.compare import compare_fleet
+
+        return compare_fleet(request, remove_extra=remove_extra, surroundings=surroundings)
+
+    _look_up((file,), flags, work)
 
 
 @main.command("report", cls=HelpCommand, example="telemetron-batch report monday --xlsx", exit_codes=_REPORT_CODES)

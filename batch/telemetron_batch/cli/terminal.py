@@ -26,6 +26,7 @@ from telemetron_batch.storage.commands import command, rerun_command, shard_comm
 
 if TYPE_CHECKING:  # commands that only list or check must not load what plans and sends
     from telemetron_batch.api.check import CheckResult
+    from telemetron_batch.comparison.summary import LookupSummary
     from telemetron_batch.config.config import OutputOptions, RunConfig
     from telemetron_batch.domain.model import InputFile
     from telemetron_batch.planning.plan_summary import PlanSummary
@@ -376,6 +377,18 @@ def _runs_table(runs: Sequence[RunInfo]) -> Table:
 
 def _format_minute(moment: str) -> str:
     return moment[:16].replace("T", " ")
+
+
+def show_lookup(summary: LookupSummary, output: OutputOptions) -> None:
+    """Print the result of `holdings` or `compare`: warnings to standard error, the rest to standard output."""
+    for warning in summary.warnings():
+        ErrorConsole().print_line(f"warning: {warning}")
+    if output.json:
+        _echo_json(summary.fields)
+    elif not output.quiet:
+        console = _Stdout()
+        for sentence in summary.sentences():
+            console.print(sentence, soft_wrap=True)
 
 
 def show_check(found: CheckResult, config: RunConfig) -> None:

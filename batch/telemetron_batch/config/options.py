@@ -83,6 +83,50 @@ _NOT_FOR_UNDO: Final = frozenset(
 """Options that do not apply to an undo.csv, or that `undo` takes from its run."""
 
 
+_FOR_LOOKUPS: Final = frozenset(
+    {
+        "base-url",
+        "sandbox",
+        "api-key-file",
+        "proxy",
+        "ca-file",
+        "client-cert",
+        "client-key",
+        "organisation",
+        "reports-dir",
+        "rate",
+        "limit-url",
+        "concurrency",
+        "timeout",
+        "attempts",
+        "give-up-after",
+        "longest-wait",
+        "wait",
+        "lock-dir",
+        "deadline",
+        "column",
+        "delimiter",
+        "split",
+        "fill-down",
+        "encoding",
+        "sheet",
+        "hidden",
+        "multiline-cells",
+        "min-rows",
+        "max-age",
+        "expect-rows",
+        "last-line",
+        "allow-suspect",
+        "no-progress",
+        "json",
+        "verbose",
+        "quiet",
+    }
+)
+"""Options of `holdings` and `compare`, which only query."""
+_FOR_COMPARE: Final = frozenset({"action", "action-word", "trailer-count", "max-unassign", "allow-empty"})
+
+
 class OptionGroup(StrEnum):
     """The purpose of an option."""
 
@@ -131,6 +175,16 @@ class Option:
     def for_undo(self) -> bool:
         """Whether `undo` takes it too."""
         return self.name == "verbose" or not (self.for_init or self.name in _NOT_FOR_UNDO)
+
+    @property
+    def for_holdings(self) -> bool:
+        """Whether `holdings` takes it too."""
+        return self.name in _FOR_LOOKUPS
+
+    @property
+    def for_compare(self) -> bool:
+        """Whether `compare` takes it too."""
+        return self.name in _FOR_LOOKUPS | _FOR_COMPARE
 
     @property
     def default_text(self) -> str:

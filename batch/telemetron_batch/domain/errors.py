@@ -13,7 +13,7 @@
     ├── LockedError                   6    nobody: another process works on the run
     │   └── RunRemovedError           3    user who removed the run's folder
     ├── VerifyError                   3    see its advice (exit code 4: the API refuses this client)
-    ├── PreviewError                  3    see its advice (exit code 4: the API refuses this client)
+    ├── QueryError                    3    see its advice (exit code 4: the API refuses this client)
     └── UnbalancedError               7    maintainers: a bug
 
 A call that the API refuses is an outcome, not an exception. A run that ends before its last call
@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from telemetron_batch.domain.ownership import UntrustedPathError, other_owner_text
-from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, ResumeHint, Stop
+from telemetron_batch.domain.stops import MAKE_ROOM, Advice, ExitCode, ResumeHint, Stop, StopReason
 
 _REMEDIES: Final = {
     errno.EACCES: "run as the owner of the file or folder, or change its mode",
@@ -51,6 +51,8 @@ _SQLITE_REMEDIES: Final = {
     8: "make its folder and the files in it writable",  # SQLITE_READONLY
     14: f"{MAKE_ROOM.first}, and check that its folder exists and is writable",  # SQLITE_CANTOPEN
 }
+
+_CORRECT_BASE_URL: Final = Advice("correct --base-url, which ends in /api/ext-v1")
 
 
 class BatchError(Exception):
@@ -189,15 +191,16 @@ class VerifyError(BatchError):
         return error
 
 
-class PreviewError(BatchError):
-    """A look at the customers ended before all were queried; the answers are kept, and nothing was sent."""
+class QueryError(BatchError):
+    """Not all customers could be queried. The answers are kept, and no file was written."""
 
     exit_code = ExitCode.STOPPED
 
     @classmethod
-    def of(cls, stop: Stop) -> Self:
-        """Return the error for a stop, with the exit code of that stop."""
-        error = cls(f"stopped before all customers were queried: {stop.sentence}; nothing was sent", stop.advice)
+    def of(cls, stop: Stop, rest: str) -> Self:
+        """Return the error for a stop, with its exit code; `rest` says how much is left."""
+        is_elsewhere = stop.reason in (StopReason.NOT_THE_API, StopReason.REDIRECTED)
+        error = cls(f"{stop.sentence}; {rest}", _CORRECT_BASE_URL if is_elsewhere else stop.advice)
         error.exit_code = stop.exit_code
         return error
 

@@ -121,6 +121,10 @@ class Secret:
         raise TypeError("a secret is not stored")
 
 
+ONLY_CUSTOMERS: Final = ("customerEmail",)
+"""The required fields of a list of customers."""
+
+
 class Split(NamedTuple):
     """A field whose cells are split, and the characters that separate the parts."""
 
@@ -155,6 +159,10 @@ class InputOptions:
     auto_create_devices: bool = False
     device_type: str | None = None
     """The type of every created device, where no column gives it."""
+    default_action: Action | None = None
+    """The action of every row of a file without an action column. Unlike with `action`, such a column counts."""
+    required: tuple[str, ...] = ()
+    """The only fields that are read, and that the file must have; empty for those of rows that are sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

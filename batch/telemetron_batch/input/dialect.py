@@ -14,7 +14,7 @@ from typing import Final
 
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
-from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded_header
 from telemetron_batch.input.normalize import apply_to_text, unguarded
@@ -115,6 +115,12 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
     return _dialect(candidate, sum(map(len, lines[: next_line - 1])), options)
 
 
+def plain_list_dialect() -> Dialect:
+    """Return how to read a list without a header, with one address a line."""
+    columns = {field: at for at, field in enumerate(ONLY_CUSTOMERS)}
+    return Dialect(delimiter=",", header=ONLY_CUSTOMERS, header_line=0, first_line=1, body_offset=0, columns=columns)
+
+
 def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> Dialect:
     """Find the header in the first rows of a workbook's sheet; like `find_dialect`."""
     headers = (tuple(map(clean_header, row)) for row in rows[:HEADER_LINES])
@@ -127,8 +133,10 @@ def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> D
 
 def required_fields(options: InputOptions) -> tuple[str, ...]:
     """Return the fields that a file must have a column for."""
+    if options.required:
+        return options.required
     fields = ["customerEmail", "deviceIdentifier"]
-    if options.action is None:
+    if options.action is None and options.default_action is None:
         fields.append("action")
     if options.auto_create_devices and options.device_type is None:
         fields.append("deviceType")
@@ -299,9 +307,11 @@ def _reject_ambiguous(candidate: _HeaderCandidate, encoding: str, options: Input
 
 def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
-    if options.auto_create_devices and "deviceType" not in fields and candidate.matches["deviceType"]:
-        fields.append("deviceType")
-    return fields
+    is_used = {
+        "deviceType": options.auto_create_devices,
+        "action": options.default_action is not None and options.action is None,
+    }
+    return fields + [field for field in is_used if is_used[field] and field not in fields and candidate.matches[field]]
 
 
 def _dialect(candidate: _HeaderCandidate, body_offset: int, options: InputOptions) -> Dialect:

@@ -7,13 +7,15 @@ from itertools import chain
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions
 from telemetron_batch.input.block import CellBlock
-from telemetron_batch.input.dialect import Dialect, find_dialect
+from telemetron_batch.input.dialect import Dialect, find_dialect, plain_list_dialect
+from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
-from telemetron_batch.input.normalize import is_blank
+from telemetron_batch.input.normalize import is_blank, normalize
 from telemetron_batch.input.own_reports import (
     ATTENTION_HEADERS,
     find_own_header,
@@ -29,6 +31,7 @@ from telemetron_batch.input.workbook import Sheet, find_sheet
 
 _HEADER_BYTES: Final = 4 << 20
 """Bytes of text in which the header must be found."""
+_LONGEST_ADDRESS_LINE: Final = 1000
 _OWN_REPORT_BYTES: Final = 1 << 16
 """Bytes of text that show whether this program wrote the file."""
 
@@ -84,8 +87,11 @@ def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     head = text.head(_HEADER_BYTES)
     if not head.strip(b" \t\r\n\0\x1a"):
         return RecordSource(None, text.encoding, (*text.warnings, "the file is empty"), lambda: (), options)
-    with _own_report_advice(lambda: is_own):
-        dialect = find_dialect(head, text.encoding, options)
+    if options.required == ONLY_CUSTOMERS and _begins_with_address(head):
+        dialect = plain_list_dialect()
+    else:
+        with _own_report_advice(lambda: is_own):
+            dialect = find_dialect(head, text.encoding, options)
     last_line = LastLine()
 
     def read_blocks() -> Iterator[CellBlock]:
@@ -94,6 +100,12 @@ def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     warnings = (*text.warnings, *dialect.warnings)
     guessed = text.encoding_guessed
     return RecordSource(dialect, text.encoding, warnings, read_blocks, options, last_line, encoding_guessed=guessed)
+
+
+def _begins_with_address(head: bytes) -> bool:
+    """Return whether the first line of a text that is not blank is an address."""
+    first = next((line for line in head.decode(errors="replace").splitlines() if not is_blank(line)), "")
+    return len(first) <= _LONGEST_ADDRESS_LINE and bool(are_emails(normalize(pa.array([first.strip('"')]))).all())
 
 
 def prepare_cells(source: RecordSource, read_original_input: OriginalReader | None) -> RecordSource:
@@ -110,7 +122,7 @@ def prepare_cells(source: RecordSource, read_original_input: OriginalReader | No
         blocks = iter(source.read_blocks())
         if filled:
             blocks = with_values_above(blocks, filled)
-        if split is not None:
+        if split is not None and split.field in source.columns:
             blocks = with_split_cells(blocks, source.columns[split.field], split.separators)
         return blocks
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from telemetron_batch.input.trailer import Trailer, split_trailer, without_plain
 from telemetron_batch.input.validation import KeyCells, validate_keys
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.concurrency import map_ordered, prefetch
+
+_NO_DEVICE: Final = "device"
+"""The identifier of every row of a list of customers: neither damaged nor empty."""
 
 
 @dataclass(slots=True)
@@ -122,10 +126,11 @@ def _key_cells(block: CellBlock, source: RecordSource) -> KeyCells:
         at = source.columns.get(field)
         return None if at is None else block.cells.column(at)
 
+    device = column("deviceIdentifier")
     return KeyCells(
         lines=block.lines,
         email=column("customerEmail"),
-        device=column("deviceIdentifier"),
+        device=pa.repeat(_NO_DEVICE, len(block.lines)) if device is None else device,
         action=column("action"),
         device_type=column("deviceType"),
         width_errors=block.width_errors,

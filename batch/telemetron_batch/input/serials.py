@@ -205,9 +205,7 @@ class EndingInZeros:
 
     def add(self, serials: pa.Array, lines: Ints, valid: Flags) -> None:
         """Count such serials among these, and remember the line of the first."""
-        rows = np.flatnonzero(may_be_rounded(CellBytes(serials)) & valid)
-        if len(rows):
-            rows = rows[flags_of(pc.match_substring_regex(serials.take(pa.array(rows)), _ROUNDED))]
+        rows = np.flatnonzero(end_in_zeros(serials) & valid)
         if len(rows) and not self._count:
             self._first = int(lines[rows[0]])
         self._count += len(rows)
@@ -231,6 +229,14 @@ def may_be_rounded(octets: CellBytes) -> Flags:
     if likely.any():
         likely &= (octets.from_end(2) == ord("0")) | (octets.lengths == _KEPT_DIGITS + 1)
     return likely
+
+
+def end_in_zeros(serials: pa.Array) -> Flags:
+    """Return which serials are numbers whose digits are zero from the 16th on."""
+    found = may_be_rounded(CellBytes(serials))
+    if found.any():
+        found[found] = flags_of(pc.match_substring_regex(serials.filter(pa.array(found)), _ROUNDED))
+    return found
 
 
 def _lengths_of(texts: pa.Array) -> dict[int, int]:

@@ -142,10 +142,12 @@ class _BlockReader:
         """Return the complete records as cells."""
         ends = records.ends_without_trailing_blanks(self._width)
         widths = np.where(ends == records.ends, records.cells, self._width)
-        fits = (widths >= self._dialect.min_width) & (widths <= self._width)
+        # In a file with one column an empty line has as many cells as a row.
+        fits = (widths >= self._dialect.min_width) & (widths <= self._width) & ~records.blank
         parts = [
-            (np.flatnonzero(widths == width), self._parse(records, widths == width, ends, width))
+            (np.flatnonzero(chosen), self._parse(records, chosen, ends, width))
             for width in np.unique(widths[fits]).tolist()
+            for chosen in [fits & (widths == width)]
         ]
         misfits: dict[int, tuple[str, list[str]]] = {}
         other_widths = np.flatnonzero(~fits & ~records.blank).tolist()

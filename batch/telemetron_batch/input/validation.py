@@ -305,7 +305,8 @@ def _normalized_identifiers(cells: Sequence[str]) -> list[str]:
 
 def _action_codes(action: KeyColumn | None, count: int, options: InputOptions) -> npt.NDArray[np.int8]:
     if action is None:
-        return np.full(count, UNKNOWN_ACTION if options.action is None else options.action.code, np.int8)
+        given = options.action or options.default_action
+        return np.full(count, UNKNOWN_ACTION if given is None else given.code, np.int8)
     codes = np.full(count, UNKNOWN_ACTION, np.int8)
     words = action_words(options)
     lowered = pc.utf8_lower(action.inspected)

@@ -71,6 +71,7 @@ from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.storage.trusted_folders import shared_with_group
+from telemetron_batch.verification.answers import forget_answers
 from telemetron_batch.verification.verify import verify_customers, verify_in_session
 
 
@@ -170,6 +171,7 @@ def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.As
     """Make the calls that are not settled, then verify them if asked. Return why this stopped early, or None."""
     if not plan.calls:
         return None
+    forget_answers(send_context.config, plan.all_customer_emails().to_pylist, send_context.clock.wall())
     with open_api(send_context, transport) as target:
         stop = send(send_context, target, verify_in_session if send_context.config.sending.verify else None)
     send_context.lease.ensure_valid()

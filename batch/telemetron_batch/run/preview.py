@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx2
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.domain.errors import JournalError, PreviewError
+from telemetron_batch.domain.errors import JournalError, QueryError
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
@@ -44,7 +44,7 @@ def preview_plan(
 ) -> SavedPlan:
     """Save a plan and look at its customers; change nothing at the API. Return it with the preview.
 
-    Raises PreviewError where not all customers were queried; the same command continues. Raises BrakeError.
+    Raises QueryError where not all customers were queried; the same command continues. Raises BrakeError.
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
     require_can_send(config, clock)
@@ -67,7 +67,7 @@ def preview_plan(
 def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Preview:
     """Query each customer of a run that has sent nothing, write preview.csv, and check the brakes.
 
-    A look that was stopped is continued; a complete one is repeated if it is older than `FRESH_S`. Raises PreviewError
+    A look that was stopped is continued; a complete one is repeated if it is older than `FRESH_S`. Raises QueryError
     where it ended early, BrakeError.
     """
     journal, clock = send_context.journal, send_context.clock
@@ -77,7 +77,7 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
             stop = query_customers(send_context, target)
         send_context.lease.ensure_valid()
         if stop is not None:
-            raise PreviewError.of(stop)
+            raise QueryError.of(stop, "nothing was sent")
     words = preview_words(plan, journal.previews())
     preview = count_preview(plan, words, journal.previews())
     file = journal.path.parent / PREVIEW

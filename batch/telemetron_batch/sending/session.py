@@ -1,7 +1,7 @@
 """Open one process's session with the API: rate limiter, gate, HTTP client and everything that stops a run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,33 @@ class SendContext:
         object.__setattr__(self, "deadline", Deadline(self.config.sending.deadline))
 
 
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionContext:
+    """What a session needs to know of the command that opens it."""
+
+    config: RunConfig
+    observer: RunObserver
+    clock: Clock
+    on_event: EventSink
+    deadline: Deadline | None = None
+    """When the process stops; None: as the options say, counted from the opening of the session."""
+    pacer_file: Path | None = None
+    """File of the rate limiter's state; None for the default, named after base URL and key."""
+    can_record: Callable[[], bool] = _always
+    """Returns whether the answer to another attempt can be recorded."""
+    owns_run: Callable[[], bool] = _always
+    """Returns whether only this process executes the run."""
+
+    @property
+    def attempt_expiry(self) -> float:
+        """Seconds after which an attempt can no longer act."""
+        return self.config.sending.timeout + LATE_EFFECT_MARGIN_S
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One process's session with the API."""
@@ -69,41 +96,51 @@ class Session:
     customer_query: CustomerQuery
     gate: AttemptGate
     rate_limiter: LimiterSession
+    shutdown: Shutdown
 
 
 @asynccontextmanager
 async def open_session(send_context: SendContext, target: ApiTarget) -> AsyncIterator[Session]:
-    """Open a session and close it at the end. Signals, the deadline and a lost lease stop it."""
-    sending = send_context.config.sending
-    attempt_expiry = sending.timeout + LATE_EFFECT_MARGIN_S
-    # An attempt of an earlier process may have had a longer timeout.
-    send_context.journal.set_facts(quiet=max(send_context.journal.fact(Fact.LATE_EFFECT_S, 0.0), attempt_expiry))
-    folder = lock_folders(None if send_context.config.sandbox else send_context.config.lock_dir)[-1]
-    file = send_context.pacer_file or folder / f"{target.name}.json"
-    context = LimiterContext(target.name, file, attempt_expiry, send_context.clock.wall, _event_sink(send_context))
-    connecting = open_client(
-        target, timeout=sending.timeout, wall=send_context.clock.wall, secrets=send_context.config.secrets
+    """Open the session of a run and close it at the end. Signals, the deadline and a lost lease stop it."""
+    journal, lease = send_context.journal, send_context.lease
+    context = SessionContext(
+        config=send_context.config,
+        observer=send_context.observer,
+        clock=send_context.clock,
+        on_event=_event_sink(send_context),
+        pacer_file=send_context.pacer_file,
+        deadline=send_context.deadline,
+        can_record=lambda: not journal.is_short_of_disk,
+        owns_run=lambda: lease.is_valid,
     )
-    async with open_rate_limiter(sending, context) as rate_limiter, connecting as client:
+    # An attempt of an earlier process may have had a longer timeout.
+    journal.set_facts(quiet=max(journal.fact(Fact.LATE_EFFECT_S, 0.0), context.attempt_expiry))
+    async with connect(context, target) as session:
+        with stop_on_lease_loss(lease, session.shutdown):
+            yield session
+    learned_rate = session.rate_limiter.limiter.learned_rate
+    if learned_rate is not None:
+        journal.set_facts(rateFound=round(learned_rate, 3))
+
+
+@asynccontextmanager
+async def connect(context: SessionContext, target: ApiTarget) -> AsyncIterator[Session]:
+    """Open a session with the API for any command. Signals and the deadline stop it."""
+    config, sending, wall = context.config, context.config.sending, context.clock.wall
+    folder = lock_folders(None if config.sandbox else config.lock_dir)[-1]
+    file = context.pacer_file or folder / f"{target.name}.json"
+    limiter_context = LimiterContext(target.name, file, context.attempt_expiry, wall, context.on_event)
+    connecting = open_client(target, timeout=sending.timeout, wall=wall, secrets=config.secrets)
+    async with open_rate_limiter(sending, limiter_context) as rate_limiter, connecting as client:
         gate = AttemptGate(
-            rate_limiter.limiter,
-            OutageDetector(),
-            _wait_limits(send_context),
-            on_event=context.on_event,
-            wall=send_context.clock.wall,
+            rate_limiter.limiter, OutageDetector(), _wait_limits(config), on_event=context.on_event, wall=wall
         )
-        gate.can_record = lambda: not send_context.journal.is_short_of_disk
-        gate.owns_run = lambda: send_context.lease.is_valid
-        customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=send_context.clock.wall)
+        gate.can_record, gate.owns_run = context.can_record, context.owns_run
+        customer_query = CustomerQuery(client.post, gate, attempts=sending.attempts, wall=wall)
         shutdown = Shutdown(gate.stop_signal, client)
-        with (
-            stop_at_deadline(gate.stop_signal, send_context.deadline),
-            stop_on_signals(send_context.observer, shutdown),
-            stop_on_lease_loss(send_context.lease, shutdown),
-        ):
-            yield Session(client.post, customer_query, gate, rate_limiter)
-    if rate_limiter.limiter.learned_rate is not None:
-        send_context.journal.set_facts(rateFound=round(rate_limiter.limiter.learned_rate, 3))
+        deadline = context.deadline or Deadline(sending.deadline)
+        with stop_at_deadline(gate.stop_signal, deadline), stop_on_signals(context.observer, shutdown):
+            yield Session(client.post, customer_query, gate, rate_limiter, shutdown)
 
 
 async def run_until_stopped(work: Awaitable[None], stop_signal: StopSignal) -> None:
@@ -121,8 +158,8 @@ def stop_for_error(error: Exception) -> Stop:
     return Stop(StopReason.ERROR, getattr(translated, "reason", str(translated)), advice=advice)
 
 
-def _wait_limits(send_context: SendContext) -> WaitLimits:
-    sending = send_context.config.sending
+def _wait_limits(config: RunConfig) -> WaitLimits:
+    sending = config.sending
     pause = sending.give_up_after if sending.longest_wait is None else sending.longest_wait
     return WaitLimits(down=sending.give_up_after, pause=pause)
 

@@ -61,6 +61,7 @@ from telemetron_batch.storage.commands import shard_command
 from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.log import LOGGER, log_to_file
 from telemetron_batch.storage.trusted_folders import shared_with_group
+from telemetron_batch.verification.answers import forget_answers
 
 _POLL_S: Final = 1.0
 
@@ -269,6 +270,8 @@ class _ShardRun:
             send_context = SendContext(
                 config, calls, self.journal, self.observer, self.clock, self.lease, unreleased, slot.pacer_file
             )
+            customers = partial(calls.customer_emails_of_calls, calls.numbers.tolist())
+            forget_answers(config, customers, self.clock.wall())
             stop = send(send_context, ApiTarget.of(config, self.transport))
             self.lease.ensure_valid()
             return stop

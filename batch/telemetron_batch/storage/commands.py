@@ -34,6 +34,11 @@ def rerun_command(folder: Path, name: str, *, sandbox: bool, base_url: str | Non
     return f"{_PROGRAM} run {quote(str(folder / name))}{where}{_flags(base_url)}"
 
 
+def run_command(file: Path, reports_dir: Path, base_url: str | None = None) -> str:
+    """Return the command whose input is a file outside of a run's folder."""
+    return f"{_PROGRAM} run {quote(str(file))}{_reports_dir(reports_dir / file.name)}{_flags(base_url)}"
+
+
 def _reports_dir(folder: Path) -> str:
     return "" if folder.parent == _DEFAULT_REPORTS_DIR else f" --reports-dir {quote(str(folder.parent))}"
 
