@@ -408,6 +408,7 @@ def holdings_command(customers: tuple[str, ...], customer_file: str | None, **fl
     """
 
     def work(request: Any, surroundings: Any) -> Any:
+        import_pyarrow_without_pandas()
         from telemetron_batch.comparison.holdings import list_holdings
 
         return list_holdings(customers, request, surroundings)
@@ -435,6 +436,7 @@ def compare_command(file: str, *, remove_extra: bool, **flags: Any) -> None:
     """
 
     def work(request: Any, surroundings: Any) -> Any:
+        import_pyarrow_without_pandas()
         from telemetron_batch.comparison.compare import compare_fleet
 
         return compare_fleet(request, remove_extra=remove_extra, surroundings=surroundings)
