@@ -373,6 +373,7 @@ def _look_up(files: tuple[str, ...], flags: dict[str, Any], work: Callable[[Any,
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         output, force, keep_answers = (flags.pop(name) for name in ("output", "force", "keep_answers"))
         config = _resolve(files, flags)
+        import_pyarrow_without_pandas()
         from telemetron_batch.cli import terminal
         from telemetron_batch.comparison.lookup import LookupRequest, Surroundings
 
@@ -408,7 +409,6 @@ def holdings_command(customers: tuple[str, ...], customer_file: str | None, **fl
     """
 
     def work(request: Any, surroundings: Any) -> Any:
-        import_pyarrow_without_pandas()
         from telemetron_batch.comparison.holdings import list_holdings
 
         return list_holdings(customers, request, surroundings)
@@ -436,7 +436,6 @@ def compare_command(file: str, *, remove_extra: bool, **flags: Any) -> None:
     """
 
     def work(request: Any, surroundings: Any) -> Any:
-        import_pyarrow_without_pandas()
         from telemetron_batch.comparison.compare import compare_fleet
 
         return compare_fleet(request, remove_extra=remove_extra, surroundings=surroundings)
