@@ -4,6 +4,7 @@ The API may execute a request that timed out here even after a later request for
 action for the same customer and device waits until the attempt's timeout and a margin have passed since it left.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -60,5 +61,5 @@ class PendingAttempts:
 
 
 def end_of_wait(blocking: Iterable[PendingAttempt]) -> float:
-    """Return when none of these attempts can act any more, on the event loop's clock; 0 without any."""
-    return max((one.until for one in blocking), default=0.0)
+    """Return when none of these attempts can act any more, on the event loop's clock; -inf without any."""
+    return max((one.until for one in blocking), default=-math.inf)

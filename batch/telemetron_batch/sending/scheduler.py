@@ -6,6 +6,7 @@ only after the previous one has settled.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -76,7 +77,7 @@ class _SchedulerState:
     pending: PendingAttempts = field(default_factory=PendingAttempts)
     waits: dict[int, tuple[float, int]] = field(default_factory=dict)
     """By number of a call of the stage: until when it must wait, and for how many devices."""
-    announced_until: float = 0.0
+    announced_until: float = -math.inf
     """Until when the run was said to wait, on the event loop's clock."""
 
 
