@@ -15,6 +15,7 @@ BENCHES = (
     "bench_compare",
     "bench_instead",
     "bench_rough_night",
+    "bench_online",
 )
 
 if __name__ == "__main__":
