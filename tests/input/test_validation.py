@@ -480,10 +480,9 @@ def test_rows_that_share_a_bad_cell_each_have_the_sentence_about_it() -> None:
     faults = {3: "4 cells where the header has 3", 2: "2 cells where the header has 3"}
     cells = KeyCells(np.arange(6), pa.array(emails), pa.array(devices), None, None, faults)
     details = validate_keys(cells, InputOptions(action=Action.ASSIGN), encoding_guessed=False)["detail"].to_pylist()
-    damaged, bad_email, empty = (
-        judged(**one)["detail"] for one in ({"device": "#REF!"}, {"email": "no"}, {"device": ""})
-    )
-    assert details == [damaged, bad_email, faults[2], faults[3], empty, damaged]
+    damaged, bad_email, empty = judged(device="#REF!"), judged(email="no"), judged(device="")
+    expected = [damaged["detail"], bad_email["detail"], faults[2], faults[3], empty["detail"], damaged["detail"]]
+    assert details == expected
 
 
 def test_the_message_about_a_date_shows_another_serial() -> None:
