@@ -240,6 +240,21 @@ def test_a_trailer_is_skipped(tmp_path: Path, last: str) -> None:
     assert reading.file.warnings == (f'{told} (first on line 3; the last one is "{text}")',)
 
 
+@pytest.mark.parametrize("name", ["Email", "E-MAIL (name@example.com) *", "Owner required"])
+def test_a_header_further_down_is_skipped_and_bad_rows_beside_it_are_not(tmp_path: Path, name: str) -> None:
+    bad = "a@b.cc;S1;move\n" * 3
+    reading = read(tmp_path, f"{name};Serial;action\n{bad}{name};Serial;action\n{bad}")
+    assert reading.problems == [Problem.ACTION] * 6
+    assert reading.file.warnings[0].startswith("1 line is no row and is passed over")
+
+
+def test_a_header_with_an_address_as_its_name_is_skipped_further_down(tmp_path: Path) -> None:
+    options = InputOptions(columns={"customerEmail": "Me@b.cc"})
+    header = "Me@b.cc;Serial;action\n"
+    reading = read(tmp_path, f"{header}a@b.cc;S1;assign\n{header}a@b.cc;S2;move\n", options)
+    assert reading.problems == [0, Problem.ACTION]
+
+
 @pytest.mark.parametrize("last", ["Total;2;;;a@b.cc", "Total;2;x", "Total;2;\na@b.cc;S2;assign"])
 def test_a_line_with_other_text_or_before_the_last_one_is_no_trailer(tmp_path: Path, last: str) -> None:
     reading = read(tmp_path, "Email;Serial;action\na@b.cc;S1;assign\n" + last + "\n")

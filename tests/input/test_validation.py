@@ -474,6 +474,17 @@ def test_the_message_has_the_cell_the_problem_and_advice() -> None:
     assert judged(faults={0: "2 cells where the header has 3"})["detail"] == "2 cells where the header has 3"
 
 
+def test_rows_that_share_a_bad_cell_each_have_the_sentence_about_it() -> None:
+    devices = ["#REF!", "S1", "#REF!", "S2", "", "#REF!"]
+    emails = ["a@b.cc", "no", "a@b.cc", "a@b.cc", "a@b.cc", "no"]
+    faults = {3: "4 cells where the header has 3", 2: "2 cells where the header has 3"}
+    cells = KeyCells(np.arange(6), pa.array(emails), pa.array(devices), None, None, faults)
+    details = validate_keys(cells, InputOptions(action=Action.ASSIGN), encoding_guessed=False)["detail"].to_pylist()
+    damaged, bad_email, empty = judged(device="#REF!"), judged(email="no"), judged(device="")
+    expected = [damaged["detail"], bad_email["detail"], faults[2], faults[3], empty["detail"], damaged["detail"]]
+    assert details == expected
+
+
 def test_the_message_about_a_date_shows_another_serial() -> None:
     devices = pa.array(["SN-00012", "SN-00013", "12.03.2025"])
     cells = KeyCells(np.arange(3), pa.array(["a@b.cc"] * 3), devices, None, None, {})

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,9 +28,11 @@ def are_emails(texts: pa.Array) -> Flags:
 def not_emails(texts: pa.Array) -> Flags:
     """Return which normalized cells are not email addresses."""
     invalid = ~matching(texts, _ASCII_EMAIL)
-    is_non_ascii = invalid & ~flags_of(pc.string_is_ascii(texts)) if invalid.any() else invalid
-    if is_non_ascii.any():
-        invalid[is_non_ascii] = ~matching(texts.filter(pa.array(is_non_ascii)), EMAIL)
+    rows = np.flatnonzero(invalid)
+    if len(rows):
+        others = texts.take(pa.array(rows))
+        is_non_ascii = ~flags_of(pc.string_is_ascii(others))
+        invalid[rows[is_non_ascii]] = ~matching(others.filter(pa.array(is_non_ascii)), EMAIL)
     long = flags_of(pc.greater(pc.binary_length(texts), MAX_EMAIL_LENGTH))
     if long.any():
         invalid[long] |= flags_of(pc.greater(pc.utf8_length(texts.filter(pa.array(long))), MAX_EMAIL_LENGTH))

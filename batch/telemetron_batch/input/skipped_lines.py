@@ -4,7 +4,7 @@ Considers only records that are invalid anyway, so that no valid row is ever ski
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 import numpy as np
@@ -12,11 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, match_columns, required_fields
+from telemetron_batch.input.emails import not_emails
+from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.header_names import ALIASES, folded_header
+from telemetron_batch.storage.text_hash import encode_texts
 
 _RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
 _FOOTER: Final = (
@@ -60,14 +64,26 @@ def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -
         return
     names = {*_NAMES, *map(folded_header, options.columns.values()), *map(folded_header, dialect.header)}
     at = pa.array(rows)
-    emails, devices = keys["customerEmail"].take(at), keys["deviceIdentifier"].take(at)
-    ruled = pc.match_substring_regex(emails, f"{_RULE}|{_FOOTER}").to_numpy(zero_copy_only=False)
-    bare = pc.equal(devices, "").to_numpy(zero_copy_only=False)
-    pairs = zip(emails.to_pylist(), devices.to_pylist(), strict=True)
-    named = [folded_header(email) in names and folded_header(device) in names for email, device in pairs]
-    empty = pc.equal(emails, "").to_numpy(zero_copy_only=False) & bare
-    likely = ruled | np.array(named, np.bool_) | empty | (problems[rows] == Problem.CELL_COUNT)
+    codes, emails = encode_texts(keys["customerEmail"].take(at))
+    devices = keys["deviceIdentifier"].take(at)
+    ruled = matching(emails, f"{_RULE}|{_FOOTER}")[codes]
+    named = _are_names(emails, names)[codes]
+    if named.any():
+        codes_of_named, of_named = encode_texts(devices.filter(pa.array(named)))
+        named[named] = _are_names(of_named, names)[codes_of_named]
+    empty = flags_of(pc.equal(emails, ""))[codes] & flags_of(pc.equal(devices, ""))
+    likely = ruled | named | empty | (problems[rows] == Problem.CELL_COUNT)
     yield from rows[likely].tolist()
+
+
+def _are_names(texts: pa.Array, names: Set[str]) -> Flags:
+    """Return which texts are header names."""
+    flags = np.ones(len(texts), np.bool_)
+    if not any("@" in name for name in names):
+        flags = not_emails(texts)  # to fold a text is slow, and most rows have a good address
+    some = texts.filter(pa.array(flags)).to_pylist()
+    flags[flags] = [folded_header(text) in names for text in some]
+    return flags
 
 
 def _is_footer(cells: Sequence[str]) -> bool:

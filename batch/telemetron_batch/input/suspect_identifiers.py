@@ -188,17 +188,18 @@ _NAMES: Final = (
 )  # fmt: skip
 _REPEATED: Final = "^(?:0+|1{6,}|9{6,}|[xX]{3,}|-+|\\?+|\\.+|_+)$"
 _FIRST_AND_LAST: Final = np.zeros(1 << 16, np.bool_)
-"""Flags by first and last byte, in lower case: whether a placeholder begins and ends so."""
+"""Flags by first and last byte, each with `_CASE_BIT`: whether a placeholder may begin and end so."""
+_CASE_BIT: Final = 0x20
+"""Set in small letters and not in capitals."""
 for _name in (*_NAMES, "00", "11", "99", "xx", "--", "??", "..", "__"):
-    _FIRST_AND_LAST[ord(_name[0]) << 8 | ord(_name[-1])] = True
-_LOWER: Final = np.arange(256, dtype=np.uint16)
-_LOWER[ord("A") : ord("Z") + 1] += 32
+    _FIRST_AND_LAST[(ord(_name[0]) | _CASE_BIT) << 8 | ord(_name[-1]) | _CASE_BIT] = True
 
 
 def placeholders(texts: pa.Array) -> Flags:
     """Return which identifiers are names that many devices share, such as `Default string` or `0000000`."""
     octets = CellBytes(texts)
-    flags: Flags = _FIRST_AND_LAST[_LOWER[octets.first] << 8 | _LOWER[octets.last]]
+    first, last = octets.first | _CASE_BIT, octets.last | _CASE_BIT
+    flags: Flags = _FIRST_AND_LAST.take(first.astype(np.uint16) << 8 | last)
     rows = np.flatnonzero(flags)
     if len(rows):
         some = texts.take(pa.array(rows))

@@ -107,7 +107,8 @@ class _BlockReader:
         self._multiline_allowed = options.multiline_cells
         self._has_trailer = options.trailer_count is not None
         self._words = action_words(options)
-        self._parse_options = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+        self._quoted = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
+        self._unquoted = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, quote_char=False)
         self._convert_options = pa.csv.ConvertOptions(
             column_types=_schema(self._width),
             strings_can_be_null=False,
@@ -116,6 +117,8 @@ class _BlockReader:
 
     def reject_swallowed_rows(self, records: Records, line: int) -> None:
         """Raise InputError for a quoted cell whose inner lines are rows."""
+        if records.line_ends == len(records):  # no record has inner lines
+            return
         for record in np.flatnonzero(records.inner_line_ends).tolist():
             self._reject_swallowed_row(records.text(record), line + int(records.lines[record]))
 
@@ -140,13 +143,24 @@ class _BlockReader:
 
     def block(self, records: Records, line: int) -> CellBlock:
         """Return the complete records as cells."""
+        if self._are_alike(records):
+            cells = self._parse(records.block, records.consumed, len(records), self._width)
+            return CellBlock(line + records.lines, cells, {}, self._last_record(records))
+        return self._sorted_by_width(records, line)
+
+    def _are_alike(self, records: Records) -> bool:
+        """Return whether all records are as wide as the header and none is blank, as in nearly every block."""
+        return self._width > 1 and bool((records.cells == self._width).all())
+
+    def _sorted_by_width(self, records: Records, line: int) -> CellBlock:
+        """Return the records that have cells, parsed with those of the same width, in the order of the file."""
         ends = records.ends_without_trailing_blanks(self._width)
         widths = np.where(ends == records.ends, records.cells, self._width)
         # In a file with one column an empty line has as many cells as a row.
         fits = (widths >= self._dialect.min_width) & (widths <= self._width) & ~records.blank
         parts = [
-            (np.flatnonzero(chosen), self._parse(records, chosen, ends, width))
-            for width in np.unique(widths[fits]).tolist()
+            (np.flatnonzero(chosen), self._parse_chosen(records, chosen, ends, width))
+            for width in np.flatnonzero(np.bincount(widths[fits])).tolist()
             for chosen in [fits & (widths == width)]
         ]
         misfits: dict[int, tuple[str, list[str]]] = {}
@@ -209,13 +223,18 @@ class _BlockReader:
             raw = raw[: _MAX_ROW_SHOWN - 3] + "..."
         return f'{len(cells)} cells where the header has {self._width}; correct the row in the source: "{raw}"'
 
-    def _parse(self, records: Records, chosen: Flags, ends: Ints, width: int) -> pa.RecordBatch:
-        """Parse the chosen records, all of `width` cells; add empty cells up to the width of the header."""
+    def _parse_chosen(self, records: Records, chosen: Flags, ends: Ints, width: int) -> pa.RecordBatch:
+        """Parse the chosen records, all of `width` cells."""
         count = int(np.count_nonzero(chosen))
         if ends is records.ends and count + np.count_nonzero(records.blank) == len(records):
-            text = pa.py_buffer(records.block).slice(0, records.consumed)
-        else:
-            text = pa.py_buffer(records.select(chosen, ends))
+            return self._parse(records.block, records.consumed, count, width)
+        text = records.select(chosen, ends)
+        return self._parse(text, len(text), count, width)
+
+    def _parse(self, block: bytes, size: int, count: int, width: int) -> pa.RecordBatch:
+        """Parse the first `size` bytes, `count` records of `width` cells; add empty cells up to the header's width."""
+        text = pa.py_buffer(block).slice(0, size)
+        options = self._quoted if b'"' in block else self._unquoted
         if text.slice(0, len(_BOM)).to_pybytes() == _BOM:
             # The parser drops a byte order mark at the start; after a blank line it stays part of its cell.
             text = pa.py_buffer(b"\n" + text.to_pybytes())
@@ -223,7 +242,7 @@ class _BlockReader:
         names = _schema(width).names
         reading = pa.csv.ReadOptions(column_names=names, block_size=len(text) + 1, use_threads=False)
         try:
-            table = pa.csv.read_csv(pa.BufferReader(text), reading, self._parse_options, self._convert_options)
+            table = pa.csv.read_csv(pa.BufferReader(text), reading, options, self._convert_options)
         except pa.ArrowInvalid as error:
             raise UnbalancedError(f"the parser refused what the scanner had counted ({error})") from error
         if table.num_rows != count:

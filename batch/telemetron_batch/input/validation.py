@@ -39,6 +39,7 @@ from telemetron_batch.input.suspect_identifiers import (
     placeholders,
 )
 from telemetron_batch.rows.rows import KEY_SCHEMA
+from telemetron_batch.storage.text_hash import encode_texts
 
 _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{ALL_INVISIBLE}]"
 _PROBLEM_OF: Final[Mapping[CellKind, Problem]] = {
@@ -243,21 +244,18 @@ def _first_problem_per_row(
     serial_statistics: SerialStatistics,
 ) -> tuple[npt.NDArray[np.int8], pa.Array]:
     """Return the first problem of each row and the sentence about it; problems that are `known` come first."""
-    problems = np.zeros(count, np.int8)
+    problems, sentence_of_row = np.zeros(count, np.int8), np.zeros(count, np.int64)
     problems[list(known)] = [problem for problem, _ in known.values()]
-    sentences = {row: sentence for row, (_, sentence) in known.items()}
+    sentences = ["", *(sentence for _, sentence in known.values())]
+    sentence_of_row[list(known)] = np.arange(1, len(sentences))
     for problem, column, flags in findings:
         rows = column.rows(flags) if flags.any() else np.empty(0, np.int64)
         rows = rows[problems[rows] == 0]
         problems[rows] = problem
-        cells = column.normalized.take(pa.array(rows)).to_pylist()
-        for row, cell in zip(rows.tolist(), cells, strict=True):
-            sentences[row] = problem_message(problem, column.name, cell, serial_statistics)
-    details = pa.repeat("", count)
-    if sentences:
-        texts = pa.array([sentences[row] for row in sorted(sentences)], pa.string())
-        details = pc.replace_with_mask(details, pa.array(problems != 0), texts)
-    return problems, details
+        codes, cells = encode_texts(column.normalized.take(pa.array(rows)))  # many rows may share one bad cell
+        sentence_of_row[rows] = len(sentences) + codes
+        sentences += [problem_message(problem, column.name, cell, serial_statistics) for cell in cells.to_pylist()]
+    return problems, pa.array(sentences, pa.string()).take(pa.array(sentence_of_row))
 
 
 def _text_serials(serials: pa.Array, cells: KeyCells) -> pa.Array:

@@ -275,7 +275,9 @@ class Plan:
         """Return the number of rows that are sent for an action, and the number of customers they concern."""
         stages = [number for number in np.unique(self.groups.stage).tolist() if action_of(number) is action]
         of_action = np.isin(self.groups.stage, stages)
-        return int(self.groups.size[of_action].sum()), len(np.unique(self.groups.customer[of_action]))
+        is_affected = np.zeros(self.customers, np.bool_)
+        is_affected[self.groups.customer[of_action]] = True
+        return int(self.groups.size[of_action].sum()), int(np.count_nonzero(is_affected))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of everything that decides which request is sent for which row."""

@@ -84,7 +84,8 @@ def maybe_multi_row(device: Hashes, valid: Flags, scratch: Scratch) -> Flags:
     flags = np.zeros(len(device), np.bool_)
     for block in _blocks(device):
         prefix, suffix = _prefix_suffix(device[block].astype(np.uint32), bits)
-        flags[block] = by_prefix[prefix] & by_suffix[suffix] & valid[block]
+        likely = np.flatnonzero(by_prefix[prefix] & valid[block])
+        flags[block.start + likely] = by_suffix[suffix[likely]]
     return flags
 
 

@@ -18,7 +18,7 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.rows.spellings import SpellingForms, find_variants, forms_of, readings_of
 from telemetron_batch.storage.spill import PartitionedTable, RunLengthColumn, Scratch, SpillColumn
-from telemetron_batch.storage.text_hash import Hashes, hash_texts
+from telemetron_batch.storage.text_hash import Hashes, encode_texts, hash_texts
 
 KEY_SCHEMA: Final = pa.schema(
     [
@@ -232,9 +232,11 @@ def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[
         texts.append(pc.list_flatten(lists))
         rows_of_texts.append(rows[pc.list_parent_indices(lists).to_numpy()])
     damaged = rows[np.isin(keys["problem"].to_numpy()[rows], _READABLE_PROBLEMS)]
-    readings = [readings_of(text) for text in keys["deviceIdentifier"].take(pa.array(damaged)).to_pylist()]
-    texts.append(pa.array([one for some in readings for one in some], pa.string()))
-    rows_of_texts.append(np.repeat(damaged, [len(some) for some in readings]))
+    codes, damaged_texts = encode_texts(keys["deviceIdentifier"].take(pa.array(damaged)))
+    readings = pa.array([readings_of(text) for text in damaged_texts.to_pylist()], pa.list_(pa.string()))
+    readings = readings.take(pa.array(codes))
+    texts.append(pc.list_flatten(readings))
+    rows_of_texts.append(damaged[pc.list_parent_indices(readings).to_numpy()])
     order = np.argsort(np.concatenate(rows_of_texts), kind="stable")
     found = pa.concat_arrays(texts).take(pa.array(order))
     is_filled = pc.not_equal(found, "")

@@ -37,16 +37,16 @@ def hash_texts(texts: pa.Array) -> Hashes:
     starts, lengths, words = _words64(texts)
     hashes: Hashes = lengths.astype(np.uint64) * _LENGTH_FACTOR
     lengths = np.minimum(lengths, _HASHED_BYTES)
-    unfinished, offset = np.flatnonzero(lengths > 0), 0
-    are_all = len(unfinished) == len(lengths)
+    common = int(lengths.min()) // _WORD * _WORD if len(lengths) else 0
+    for offset in range(0, common, _WORD):  # all texts have these words, so nothing is chosen or masked
+        hashes = mixed(hashes ^ words[starts + offset])
+    unfinished, offset = np.flatnonzero(lengths > common), common
     while len(unfinished):
-        chosen = slice(None) if are_all else unfinished
-        left = lengths[chosen] - offset
-        word = words[starts[chosen] + offset] & _MASKS[np.minimum(left, _WORD)]
-        hashes[chosen] = mixed(hashes[chosen] ^ word)
+        left = lengths[unfinished] - offset
+        word = words[starts[unfinished] + offset] & _MASKS[np.minimum(left, _WORD)]
+        hashes[unfinished] = mixed(hashes[unfinished] ^ word)
         offset += _WORD
         unfinished = unfinished[left > _WORD]
-        are_all = len(unfinished) == len(lengths)
     return mixed(hashes)
 
 
