@@ -264,7 +264,9 @@ FILES = [
     # Kinds of file
     Nasty("gzip under the name of text", gzip.compress((H + R).encode(), mtime=0), ONE),
     Nasty("text under the name of gzip", H + R, refused="is not gzip, whatever its name says", name="erp.csv.gz"),
-    Nasty("gzip cut short", gzip.compress((H + R).encode(), mtime=0)[:-6], refused="broken gzip file", name="erp.csv.gz"),
+    Nasty(
+        "gzip cut short", gzip.compress((H + R).encode(), mtime=0)[:-6], refused="broken gzip file", name="erp.csv.gz"
+    ),
     Nasty("an old workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", refused="old workbook", name="erp.xls"),
     Nasty("text under the name of a workbook", H + R, refused="is not a workbook", name="erp.xlsx"),
     Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),

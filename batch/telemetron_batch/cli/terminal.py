@@ -66,6 +66,7 @@ class TerminalObserver(RunObserver):
                 *map(_file_line, plan.files),
                 *_since_lines(plan),
                 f"{_size_line(plan)}; {_not_sent_line(plan)}",
+                *plan.owner_sentences,
                 *plan.held_sentences,
             )
             for line in lines:
@@ -142,7 +143,13 @@ def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True
     for stage in plan.stages:
         stages.add_row(str(stage.number), stage.action, f"{stage.calls:,}", f"{stage.devices:,}")
     console.print(stages)
-    for line in (*_since_lines(plan), _size_line(plan), _not_sent_line(plan), *plan.held_sentences):
+    for line in (
+        *_since_lines(plan),
+        _size_line(plan),
+        _not_sent_line(plan),
+        *plan.owner_sentences,
+        *plan.held_sentences,
+    ):
         console.print_line(line)
     for warning in plan.warnings if warnings else ():
         console.print_line(f"warning: {warning}")

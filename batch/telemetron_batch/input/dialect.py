@@ -14,7 +14,7 @@ from typing import Final
 
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
-from telemetron_batch.domain.model import InputOptions
+from telemetron_batch.domain.model import InputOptions, InputPurpose
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded_header
 from telemetron_batch.input.normalize import apply_to_text, unguarded
@@ -127,8 +127,8 @@ def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> D
 
 def required_fields(options: InputOptions) -> tuple[str, ...]:
     """Return the fields that a file must have a column for."""
-    fields = ["customerEmail", "deviceIdentifier"]
-    if options.action is None:
+    fields = ["deviceIdentifier"] if options.may_lack_customers else ["customerEmail", "deviceIdentifier"]
+    if options.action is None and options.purpose is InputPurpose.ROWS:
         fields.append("action")
     if options.auto_create_devices and options.device_type is None:
         fields.append("deviceType")
@@ -175,10 +175,18 @@ def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no known field", f"the names are {', '.join(ALIASES)}")
-    fields = dict.fromkeys((*required_fields(options), "action", "deviceType"))
+    fields = dict.fromkeys(("customerEmail", *required_fields(options), "action", "deviceType"))
     requested = {field: match_requested(cells, header) for field, header in options.columns.items()}
+    requested = {field: found for field, found in requested.items() if found or not _may_be_elsewhere(field, options)}
     taken = {at for matches in requested.values() for at in matches}
     return {field: requested[field] if field in requested else match_alias(cells, field, taken) for field in fields}
+
+
+def _may_be_elsewhere(field: str, options: InputOptions) -> bool:
+    """Return whether the header that --column names for a field may be in another file; then names find the column."""
+    if options.purpose is InputPurpose.OWNERS:
+        return True
+    return field == "customerEmail" and options.may_lack_customers
 
 
 def match_requested(cells: Sequence[str], header: str) -> list[int]:
@@ -239,7 +247,7 @@ def _lowest_near(
             continue
         if any("@" in cell for cell in candidate.cells) or candidate.matches == chosen.matches:
             break  # a row or a repeated header, so the header above is no title
-        if sum(bool(candidate.matches[field]) for field in required) > 1:
+        if sum(bool(candidate.matches[field]) for field in required) >= min(2, len(required)):
             pairs = zip_longest(candidate.cells, chosen.cells, fillvalue="")
             cells = tuple(below or above for below, above in pairs)
             matches = match_columns(cells, options)
@@ -301,6 +309,10 @@ def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str
     fields = list(required_fields(options))
     if options.auto_create_devices and "deviceType" not in fields and candidate.matches["deviceType"]:
         fields.append("deviceType")
+    if options.may_lack_customers and candidate.matches["customerEmail"]:
+        fields.append("customerEmail")
+    if options.purpose is InputPurpose.OWNERS and len(candidate.matches["action"]) == 1:
+        fields.append("action")
     return fields
 
 

@@ -110,7 +110,7 @@ def prepare_cells(source: RecordSource, read_original_input: OriginalReader | No
         blocks = iter(source.read_blocks())
         if filled:
             blocks = with_values_above(blocks, filled)
-        if split is not None:
+        if split is not None and split.field in source.columns:
             blocks = with_split_cells(blocks, source.columns[split.field], split.separators)
         return blocks
 

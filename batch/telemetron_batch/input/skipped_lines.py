@@ -1,6 +1,6 @@
 """Skip records that are no rows: a repeated header, the footer of a query tool, a trailer_text line, a page break.
 
-Considers only records that are invalid anyway, so that no valid row is ever skipped.
+Considers only records that are invalid anyway, or that name no customer, so that no valid row is ever skipped.
 """
 
 import re
@@ -17,6 +17,7 @@ from telemetron_batch.domain.model import InputOptions, Problem
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, match_columns, required_fields
 from telemetron_batch.input.header_names import ALIASES, folded_header
+from telemetron_batch.rows.owner_claims import lack_owners
 
 _RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
 _FOOTER: Final = (
@@ -53,7 +54,8 @@ def describe_skipped(lines: Sequence[int], trailer_text: str) -> Iterator[str]:
 
 
 def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -> Iterator[int]:
-    """Yield the invalid rows whose key cells contain only header names, rules and footers."""
+    """Yield the rows that cannot be sent as they are and whose key cells hold only header names, rules and footers."""
+    yield from _unnamed_candidates(keys, dialect)
     problems = keys["problem"].to_numpy()
     rows = np.flatnonzero(problems)
     if not len(rows):
@@ -68,6 +70,19 @@ def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -
     empty = pc.equal(emails, "").to_numpy(zero_copy_only=False) & bare
     likely = ruled | np.array(named, np.bool_) | empty | (problems[rows] == Problem.CELL_COUNT)
     yield from rows[likely].tolist()
+
+
+def _unnamed_candidates(keys: pa.RecordBatch, dialect: Dialect) -> Iterator[int]:
+    """Yield the rows without a customer whose identifier is a header of the file, a rule or a footer."""
+    rows = np.flatnonzero(lack_owners(keys))
+    if not len(rows):
+        return
+    devices = keys["deviceIdentifier"].take(pa.array(rows))
+    likely = pc.or_(
+        pc.match_substring_regex(devices, f"{_RULE}|{_FOOTER}"),
+        pc.is_in(devices, pa.array(dialect.header, pa.string())),
+    )
+    yield from rows[likely.to_numpy(zero_copy_only=False)].tolist()
 
 
 def _is_footer(cells: Sequence[str]) -> bool:

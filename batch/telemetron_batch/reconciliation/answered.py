@@ -7,7 +7,7 @@ from typing import Final
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import Stop, StopReason
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.planning.delta import ConfirmedBy
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.ledger import Ledger
@@ -18,7 +18,7 @@ _UNPROVEN_OUTCOMES: Final = (Outcome.NOT_SENT, Outcome.HELD)
 """Outcomes that mean "never sent"; a journal that has lost records cannot prove them."""
 
 
-def reconcile_answers(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
+def reconcile_answers(journal: JournalReader, plan: Plan, stop: Stop | None) -> Reconciliation:
     """Return one outcome for every row, from the answers alone. Raises UnbalancedError."""
     origins = [ConfirmedBy(*one).words for one in journal.fact(Fact.ORIGINS, [])]
     ledger = Ledger(plan, [file.name for file in journal.input_files], origins)

@@ -13,7 +13,7 @@ from telemetron_batch import __version__
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import UnbalancedError
-from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.model import InputFile, OwnersSummary
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode, Stop
 from telemetron_batch.journal.facts import Fact
@@ -220,6 +220,7 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         "hiddenRows": sum(file.hidden_rows for file in files),
         **_outcome_fields(reconciliation),
         "since": journal.fact(Fact.SINCE),
+        **_owner_fields(OwnersSummary.of_fact(journal.fact(Fact.OWNERS))),
         "customers": plan.customers,
         "customersCreated": reconciliation.customers_created,
         "customersPerhapsCreated": reconciliation.customers_perhaps_created,
@@ -237,6 +238,15 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
         **verify,
     }
     return Summary(folder, fields)
+
+
+def _owner_fields(owners: OwnersSummary | None) -> dict[str, Any]:
+    """Return the fields about looked-up customers, as in the plan."""
+    return {
+        "owners": None if owners is None else owners.as_json(),
+        "ownersFound": 0 if owners is None else owners.found,
+        "ownersNotFound": 0 if owners is None else owners.not_found,
+    }
 
 
 def _outcome_fields(reconciliation: Reconciliation) -> dict[str, Any]:
