@@ -15,6 +15,7 @@ from telemetron_batch.domain.model import InputFile, InputOptions, OwnersOption,
 from telemetron_batch.domain.urls import redact_url
 from telemetron_batch.input.dialect import match_requested
 from telemetron_batch.input.load import Loaded
+from telemetron_batch.input.own_reports import is_own_report
 from telemetron_batch.input.owners_file import read_owners_file
 from telemetron_batch.owners.lookup import CustomerLookup, SourceFacts
 from telemetron_batch.rows.owner_claims import ClaimSink, WantedDevices
@@ -81,8 +82,9 @@ class OwnerFinder:
 
     def _require_named_column(self, loaded: Loaded, owners: InputFile | None) -> None:
         header = self._options.columns.get(_CUSTOMER)
-        headers = [file.header for file in (*loaded.files, *filter(None, [owners]))]
-        if header is not None and not any(match_requested(one, header) for one in headers):
+        inputs = [file for file in loaded.files if not is_own_report(file.name, file.header)]
+        headers = [file.header for file in (*inputs, *filter(None, [owners]))]
+        if inputs and header is not None and not any(match_requested(one, header) for one in headers):
             raise ConfigError(
                 f'--column {_CUSTOMER}="{header}" names a column that neither the input nor the owners file has',
                 "correct the header, or leave it out",
