@@ -260,11 +260,11 @@ def test_what_an_owners_file_says_to_do_with_its_devices_does_not_matter(returns
 
 
 def test_a_missing_owners_file_is_refused_before_anything_is_sent(returns: Returns) -> None:
-    with pytest.raises(BatchError, match="nowhere.csv"):
+    with pytest.raises(BatchError, match=r"nowhere\.csv"):
         returns.run("Serial\nSN-1\n", returns.desk.folder / "nowhere.csv")
 
 
-def test_a_list_and_owners_from_one_standard_input_are_refused(returns: Returns) -> None:
+def test_a_list_and_owners_from_one_standard_input_are_refused() -> None:
     config = resolve(["-"], {"owners": "-", "action": "unassign"}, {})
     with pytest.raises(InputError, match="named twice"):
         make_plan(config)

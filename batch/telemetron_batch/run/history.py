@@ -82,7 +82,7 @@ class RecordedRun:
 
     def sent_rows(self) -> KeyBatches:
         """Yield the key columns of the rows that it sent, may have sent, or found done."""
-        with reading_journal(self.folder) as journal:
+        with _reading(self.folder) as journal:
             has_states = journal.fact(Fact.ROW_STATES) is not None and self.is_at_rest()
             for file, keys, states, _ in recorded_delta_states(journal):
                 problem = keys["problem"].to_numpy()
@@ -90,7 +90,7 @@ class RecordedRun:
 
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` returns them, that it unassigned and left so. Raises as `has_sent`."""
-        with reading_journal(self.folder) as journal:
+        with _reading(self.folder) as journal:
             counts = (journal.fact(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
                 return
@@ -148,7 +148,7 @@ def previous_run_of_same_content(files: Sequence[InputFile], base_url: str, runs
 
 def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
     try:
-        with reading_journal(folder) as journal:
+        with _reading(folder) as journal:
             if journal.fact(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.fact)
@@ -160,12 +160,12 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
 def _has_attempts(folder: Path) -> bool:
     if remote_holder(folder / LOCK_NAME) is not None:
         return True
-    with reading_journal(folder) as journal:
+    with _reading(folder) as journal:
         return journal.has_attempts()
 
 
 @contextmanager
-def reading_journal(folder: Path) -> Iterator[JournalReader]:
+def _reading(folder: Path) -> Iterator[JournalReader]:
     """Open the journal in a folder for reading. Raises JournalError, DiskError."""
     path = folder / JOURNAL_NAME
     # Two hosts that have a journal open do not see one another's locks on it.

@@ -7,6 +7,7 @@ the lookup, because its run may have given or taken any device.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,9 @@ from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import BatchError, ConfigError, JournalError
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.layout import LOCK_NAME, run_folders, shard_folders
-from telemetron_batch.journal.reader import JournalReader
+from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
+from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
 from telemetron_batch.owners.last_words import OwnerWord, RunTime, claims_of_words
 from telemetron_batch.owners.lookup import SourceFacts
 from telemetron_batch.planning.delta import RowDeltaState
@@ -30,7 +32,7 @@ from telemetron_batch.reconciliation.answered import reconcile_answers
 from telemetron_batch.reconciliation.owner_words import owner_words
 from telemetron_batch.rows.owner_claims import CLAIM_SCHEMA, ClaimSink, WantedDevices
 from telemetron_batch.run.delta_history import account_hash_of, decoded_column
-from telemetron_batch.run.history import RecordedRun, reading_journal
+from telemetron_batch.run.history import RecordedRun
 from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 from telemetron_batch.storage.lock import organisation_name
@@ -90,7 +92,7 @@ class RunsSource:
     def _words(self, past: _PastRun) -> Iterator[tuple[pa.RecordBatch, Ints]]:
         """Yield the key columns of a run and the `OwnerWord` of each row, block by block."""
         try:
-            with reading_journal(past.folder) as journal:
+            with _open(past.folder) as journal:
                 words, first = self._all_words(past, journal), 0
                 for _, keys in journal.key_columns():
                     yield keys, _of_block(words, keys, first)
@@ -198,9 +200,18 @@ def _account_of(config: RunConfig) -> str | None:
     return None if config.organisation is None else organisation_name(config.sending.base_url, config.organisation)
 
 
+@contextmanager
+def _open(folder: Path) -> Iterator[JournalReader]:
+    """Open the journal in a folder for reading; one of another host without its locks, which are not seen here."""
+    path = folder / JOURNAL_NAME
+    is_elsewhere = remote_holder(folder / LOCK_NAME) is not None
+    with closing(ImmutableJournal(path) if is_elsewhere else Journal(path)) as journal:
+        yield journal
+
+
 def _read(folder: Path) -> _PastRun:
     try:
-        with reading_journal(folder) as journal:
+        with _open(folder) as journal:
             if journal.fact(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             run = RecordedRun.of(folder, journal.fact)
