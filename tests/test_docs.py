@@ -38,7 +38,7 @@ from tests.support.docs import (
 PACKAGE = Path(telemetron_batch.__file__).parent
 OF_A_RUN = {*FILES, WORKBOOK, ATTENTION_WORKBOOK, "attention.new.csv", "attention.new.xlsx", JOURNAL_NAME, "run.log"}
 """Files that the program writes."""
-OF_A_USER = {PROFILE_FILE, "assignments.csv", "returns.csv", "rows.csv"}
+OF_A_USER = {PROFILE_FILE, "assignments.csv", "erp-owners.csv", "returns.csv", "rows.csv", "scan.csv"}
 """Files of a user in the examples of the docs."""
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
 

@@ -39,6 +39,7 @@ class OwnerWord(IntEnum):
 
 
 _GIVING: Final = (OwnerWord.GIVEN, OwnerWord.MAY_BE_GIVEN, OwnerWord.TO_BE_GIVEN)
+_SURE: Final = (OwnerWord.GIVEN, OwnerWord.TAKEN)
 _UNANSWERED: Final = (OwnerWord.MAY_BE_GIVEN, OwnerWord.MAY_BE_TAKEN)
 _PENDING: Final = (OwnerWord.TO_BE_GIVEN, OwnerWord.TO_BE_TAKEN)
 _CONFLICT: Final = len(OwnerWord)
@@ -82,8 +83,8 @@ def claims_of_words(words: pa.RecordBatch, times: Sequence[RunTime]) -> pa.Recor
     began, ended, quiet = _times(word, run, times)
     order = np.lexsort((run, began, ended, pair))
     decides = order[np.append(pair[order][1:] != pair[order][:-1], True)[: len(order)]]
-    is_conflict = _conflicts(pair, word, quiet, began, decides)
     found = word[decides]
+    is_conflict = _conflicts(pair, word, quiet, began, decides) & np.isin(found, _SURE)
     kind = np.full(len(decides), ClaimKind.UNCLEAR, np.int8)
     kind[found == OwnerWord.GIVEN] = ClaimKind.OWNS
     kind[found == OwnerWord.TAKEN] = ClaimKind.TAKEN

@@ -241,12 +241,10 @@ def _summary(folder: Path, journal: Journal, reconciliation: Reconciliation, opt
 
 
 def _owner_fields(owners: OwnersSummary | None) -> dict[str, Any]:
-    """Return the fields about looked-up customers, as in the plan."""
-    return {
-        "owners": None if owners is None else owners.as_json(),
-        "ownersFound": 0 if owners is None else owners.found,
-        "ownersNotFound": 0 if owners is None else owners.not_found,
-    }
+    """Return the fields about looked-up customers, as in the plan; nothing without `--owners`."""
+    if owners is None:
+        return {}
+    return {"owners": owners.as_json(), "ownersFound": owners.found, "ownersNotFound": owners.not_found}
 
 
 def _outcome_fields(reconciliation: Reconciliation) -> dict[str, Any]:
