@@ -276,6 +276,12 @@ def test_an_owners_file_is_not_read_if_every_row_names_its_customer(returns: Ret
     assert found == [(A, "unassigned", "")]
 
 
+def test_without_owners_the_message_about_a_missing_customer_column_proposes_them(returns: Returns) -> None:
+    with pytest.raises(InputError) as error:
+        returns.desk.run(returns.desk.file("Serial\nSN-1\n"), action="unassign")
+    assert "--owners" in error.value.advice
+
+
 # The plan is fixed
 
 

@@ -361,7 +361,7 @@ def act(history: History, rows: Sequence[Row], faults: Sequence[Any], end: str, 
 
     server.script = script
     try:
-        history.run(*rows, attempts="2", give_up_after="1m", pause=pause)
+        history.run(*rows, attempts="2", give_up_after="1m", pause=pause, again=True)
     except (Death, BaseExceptionGroup):
         pass
     finally:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from typing import Final
 
+from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
 from telemetron_batch.domain.model import InputOptions, InputPurpose
@@ -230,7 +231,7 @@ def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: Inpu
     missing = [field for field in required if not best.matches[field]]
     raise InputError(
         f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_describe_candidate(best, encoding)}",
-        _advice(missing, is_text=bool(best.delimiter)),
+        _advice(missing, is_text=bool(best.delimiter), are_returns=options.action is Action.UNASSIGN),
     )
 
 
@@ -256,11 +257,13 @@ def _lowest_near(
     return chosen
 
 
-def _advice(missing: Sequence[str], *, is_text: bool) -> str:
-    """Return the advice for required columns that were not found."""
+def _advice(missing: Sequence[str], *, is_text: bool, are_returns: bool) -> str:
+    """Return the advice for required columns that were not found; `are_returns` is whether all rows are unassigns."""
     which = "which column it is" if len(missing) == 1 else "which columns they are"
     columns = " ".join(f'--column {field}="..."' for field in missing)
     advice = [f"say {which}, as in {columns}"]
+    if are_returns and "customerEmail" in missing:
+        advice.append("give --owners, which looks up the customers of returns")
     if "action" in missing:
         advice.append("give --action assign or --action unassign for all rows")
     if "deviceType" in missing:

@@ -110,7 +110,8 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     `InputFile.path` names the copy. A file without any text has no rows. Many rows
     are kept in `scratch`, so use the result only as long as that exists. `find_original_input` returns
     the reader of the input of the run in whose folder an attention file is. With `owners` the files are read twice:
-    the customers are looked up in between. Raises InputError or ConfigError for files that cannot be read as rows,
+    the customers are looked up in between. Without it, rows that lack their customer stay so and cannot be
+    planned. Raises InputError or ConfigError for files that cannot be read as rows,
     DiskError when the copy cannot be written, and UnbalancedError when parser and record scanner count different
     numbers of records.
     """
