@@ -53,10 +53,12 @@ OF_A_USER = {
     "assignments.csv",
     "changes.csv",
     "closing.csv",
+    "erp-owners.csv",
     "fleet.csv",
     "leaving.xlsx",
     "returns.csv",
     "rows.csv",
+    "scan.csv",
 }
 """Files of a user in the examples of the docs."""
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]

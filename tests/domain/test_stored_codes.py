@@ -13,6 +13,7 @@ from telemetron_batch.domain.preview import PreviewWord
 from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.journal.schema import EndState
+from telemetron_batch.owners.last_words import OwnerWord
 from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.held_rows import HoldReason
 from telemetron_batch.sending.call_executor import PersistentServerError
@@ -123,6 +124,11 @@ def test_problems_of_rows() -> None:
         "SEVERAL_IDENTIFIERS": 42,
         "PLACEHOLDER": 43,
         "TAKEN_FOR_DATE": 45,
+        "OWNER_NOT_FOUND": 60,
+        "OWNER_SPELLED_OTHERWISE": 61,
+        "SEVERAL_OWNERS": 62,
+        "OWNER_UNCLEAR": 63,
+        "OWNER_ROW_INVALID": 64,
     }
 
 
@@ -198,4 +204,16 @@ def test_verdicts() -> None:
         "suspect",
         "settled",
         "stopRun",
+    }
+
+
+def test_words_about_owners() -> None:
+    assert {word.name: word.value for word in OwnerWord} == {
+        "NOTHING": 0,
+        "GIVEN": 1,
+        "TAKEN": 2,
+        "MAY_BE_GIVEN": 3,
+        "MAY_BE_TAKEN": 4,
+        "TO_BE_GIVEN": 5,
+        "TO_BE_TAKEN": 6,
     }

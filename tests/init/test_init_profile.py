@@ -257,3 +257,14 @@ def test_a_sheet_is_written_only_if_it_was_requested(tmp_path: Path) -> None:
     make_profile(replace(wanted(), file=str(tmp_path / "desk.xlsx"), profile="named", input=asked), Prompter())
     written = tomllib.loads(Path("p.toml").read_text())
     assert {name: told.get("sheet") for name, told in written.items()} == {"any": None, "named": "Retouren KW47"}
+
+
+@pytest.mark.parametrize("owners", ["runs", "./owners.csv"])
+def test_a_list_of_serials_alone_gets_a_profile_that_looks_up_owners(owners: str) -> None:
+    Path("scan.csv").write_text("Nr;Geraet\n1;S-123\n2;S-124\n")
+    Path("owners.csv").write_text("Email,Serial\na@b.cc,S-123\n")
+    made = call("init", "scan.csv", "--owners", owners, "--action", "unassign", "--column", "deviceIdentifier=Geraet")
+    assert made.exit_code == 0
+    assert profiles()["scan"] == {"column": {"deviceIdentifier": "Geraet"}, "action": "unassign", "owners": owners}
+    planned = call("plan", "scan.csv", "--profile", "scan", "--json")
+    assert f'"ownersFound": {0 if owners == "runs" else 1}' in planned.stdout

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telemetron_batch.reconciliation.answer_table import SparseTextColumn
+from telemetron_batch.storage.sparse_texts import SparseTextColumn
 from telemetron_batch.storage.spill import (
     PARTS,
     PartitionedTable,

@@ -70,6 +70,7 @@ class TerminalObserver(RunObserver):
                 *map(_file_line, plan.files),
                 *_since_lines(plan),
                 f"{_size_line(plan)}; {_not_sent_line(plan)}",
+                *plan.owner_sentences,
                 *plan.held_sentences,
                 *_preview_lines(plan),
             )
@@ -151,6 +152,7 @@ def show_plan(plan: PlanSummary, console: PlainConsole, *, warnings: bool = True
         *_since_lines(plan),
         _size_line(plan),
         _not_sent_line(plan),
+        *plan.owner_sentences,
         *plan.held_sentences,
         *_preview_lines(plan),
     ):

@@ -337,6 +337,7 @@ _INPUT_FIELDS: Final = (
     "trailer_count",
     "auto_create_devices",
     "device_type",
+    "owners",
 )
 _SENDING_FIELDS: Final = (
     "base_url",

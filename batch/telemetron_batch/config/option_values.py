@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.base_url import is_loopback, normalized
-from telemetron_batch.domain.model import HiddenRowsPolicy, Secret, Split
+from telemetron_batch.domain.model import HiddenRowsPolicy, OwnersOption, OwnerSource, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
 
@@ -241,6 +241,14 @@ def parse_split(text: str) -> Split:
     if not separators.isascii() or any(sign.isalnum() for sign in separators):
         raise ValueError(f"{signs!r} are not separators: use characters such as , ; / or the word space")
     return Split(field, separators)
+
+
+def parse_owners(text: str) -> OwnersOption:
+    """Parse where to look up owners: the word `runs`, or a file; a file of that name is written `./runs`."""
+    path = parse_text(text)
+    if path == OwnerSource.RUNS:
+        return OwnersOption(OwnerSource.RUNS)
+    return OwnersOption(OwnerSource.FILE, validate_object_url(path) if is_url(strip_file_scheme(path)) else path)
 
 
 def parse_last_line(text: str) -> str:

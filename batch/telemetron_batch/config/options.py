@@ -28,6 +28,7 @@ from telemetron_batch.config.option_values import (
     parse_last_line,
     parse_limit_url,
     parse_outcome,
+    parse_owners,
     parse_phase,
     parse_positive_duration,
     parse_run_id,
@@ -54,6 +55,7 @@ _INIT_OPTIONS: Final = frozenset(
         "multiline-cells",
         "split",
         "fill-down",
+        "owners",
         "verbose",
     }
 )
@@ -263,6 +265,9 @@ OPTIONS: Final = (
            "NAME[=SIGNS]"),
     Option("fill-down", parse_field, _INPUT, "Column whose empty cells take the value of the row above.", "NAME",
            repeatable=True),
+    Option("owners", parse_owners, _INPUT,
+           "Where to find the customers of returns that name none: a file, or the word runs for earlier runs.",
+           "FILE or runs"),
     Option("encoding", parse_encoding, _INPUT, "Encoding of the input; detected by default.", "NAME"),
     Option("sheet", parse_text, _INPUT, "Sheet of a workbook; by default the first sheet with the headers.", "NAME"),
     Option("hidden", parse_hidden, _INPUT, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",

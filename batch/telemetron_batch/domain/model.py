@@ -7,7 +7,7 @@ line starts without pandas.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from telemetron_batch.domain.actions import Action
 
@@ -35,6 +35,11 @@ class Problem(IntEnum):
     SEVERAL_IDENTIFIERS = 42
     PLACEHOLDER = 43
     TAKEN_FOR_DATE = 45
+    OWNER_NOT_FOUND = 60
+    OWNER_SPELLED_OTHERWISE = 61
+    SEVERAL_OWNERS = 62
+    OWNER_UNCLEAR = 63
+    OWNER_ROW_INVALID = 64
 
     @property
     def title(self) -> str:
@@ -83,6 +88,11 @@ _PROBLEM_TITLES: Final = {
     Problem.SEVERAL_IDENTIFIERS: "several identifiers in one cell",
     Problem.PLACEHOLDER: "placeholder instead of a serial",
     Problem.TAKEN_FOR_DATE: "key cell that a spreadsheet may have taken for a date",
+    Problem.OWNER_NOT_FOUND: "owner not found",
+    Problem.OWNER_SPELLED_OTHERWISE: "owner listed under another spelling",
+    Problem.SEVERAL_OWNERS: "two owners or more",
+    Problem.OWNER_UNCLEAR: "owner unclear",
+    Problem.OWNER_ROW_INVALID: "owner not usable",
 }
 
 
@@ -132,6 +142,56 @@ class Split(NamedTuple):
     separators: str = ",;\r\n"
 
 
+class OwnerSource(StrEnum):
+    """Where to look up the customer of a return that names none."""
+
+    FILE = "file"
+    RUNS = "runs"
+    """The journals of earlier runs."""
+
+
+class OwnersOption(NamedTuple):
+    """The value of `--owners`."""
+
+    source: OwnerSource
+    path: str = ""
+    """The path of the file; "" for the runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnersSummary:
+    """Where the customers of rows that named none were looked up, and how many were found."""
+
+    source: OwnerSource
+    name: str
+    """The name of the file; "earlier runs" for the journals."""
+    found: int
+    not_found: int
+    sha256: str | None = None
+    """Hash of the file; None for the journals, and if no row had to be looked up."""
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of_fact(cls, fact: Mapping[str, Any] | None) -> "OwnersSummary | None":
+        """Return what a journal recorded; None for a run without `--owners`."""
+        if fact is None:
+            return None
+        return cls(**{**fact, "source": OwnerSource(fact["source"]), "warnings": tuple(fact["warnings"])})
+
+    def as_json(self) -> dict[str, object]:
+        """Return it under the names that the JSON documents use."""
+        return {"source": str(self.source), "name": self.name, "sha256": self.sha256}
+
+
+class InputPurpose(StrEnum):
+    """What a file is read for."""
+
+    ROWS = "rows"
+    """Its records are rows of the run."""
+    OWNERS = "owners"
+    """Its records name the owners of devices; its actions do not matter."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputOptions:
     """Options that describe the input; empty or None means that the program detects the value."""
@@ -163,6 +223,19 @@ class InputOptions:
     """The action of every row of a file without an action column. Unlike with `action`, such a column counts."""
     required: tuple[str, ...] = ()
     """The only fields that are read, and that the file must have; empty for those of rows that are sent."""
+    owners: OwnersOption | None = None
+    """Where to look up the customers of unassign rows that name none; None: every row needs its customer."""
+    purpose: InputPurpose = InputPurpose.ROWS
+
+    @property
+    def may_lack_customers(self) -> bool:
+        """Whether the file may have no column of customers.
+
+        With an owners file, a header that is named for the customer may be that of the other file.
+        """
+        if self.owners is None:
+            return False
+        return self.owners.source is OwnerSource.FILE or "customerEmail" not in self.columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -128,6 +128,7 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
         "sheet": options.sheet,
         "split": None if options.split is None else "=".join(options.split),
         "fill-down": list(options.fill_down),
+        "owners": None if options.owners is None else options.owners.path or options.owners.source.value,
         "hidden": None if options.hidden is HiddenRowsPolicy.REFUSE else options.hidden.value,
         "trailer-count": options.trailer_count,
         "multiline-cells": options.multiline_cells,
@@ -137,6 +138,8 @@ def profile_keys(options: InputOptions) -> dict[str, Value]:
 
 def _with_columns(options: InputOptions, guess: ColumnGuess, prompter: Prompter) -> InputOptions:
     columns: dict[str, str] = dict(options.columns)
+    if options.may_lack_customers and "customerEmail" in guess.columns:
+        columns.setdefault("customerEmail", guess.columns["customerEmail"])
     for field in required_fields(options):
         if field in columns:
             continue

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from typing import Final
 
+from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.errors import ConfigError, InputError
-from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions
+from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions, InputPurpose
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.header_names import ALIASES, FOLDED_ALIASES, VAGUE, folded_header
 from telemetron_batch.input.normalize import apply_to_text, unguarded
@@ -135,8 +136,8 @@ def required_fields(options: InputOptions) -> tuple[str, ...]:
     """Return the fields that a file must have a column for."""
     if options.required:
         return options.required
-    fields = ["customerEmail", "deviceIdentifier"]
-    if options.action is None and options.default_action is None:
+    fields = ["deviceIdentifier"] if options.may_lack_customers else ["customerEmail", "deviceIdentifier"]
+    if options.action is None and options.default_action is None and options.purpose is InputPurpose.ROWS:
         fields.append("action")
     if options.auto_create_devices and options.device_type is None:
         fields.append("deviceType")
@@ -183,10 +184,18 @@ def match_columns(cells: Sequence[str], options: InputOptions) -> dict[str, list
     unknown = set(options.columns) - set(ALIASES)
     if unknown:
         raise ConfigError(f"--column {min(unknown)}=... names no known field", f"the names are {', '.join(ALIASES)}")
-    fields = dict.fromkeys((*required_fields(options), "action", "deviceType"))
+    fields = dict.fromkeys(("customerEmail", *required_fields(options), "action", "deviceType"))
     requested = {field: match_requested(cells, header) for field, header in options.columns.items()}
+    requested = {field: found for field, found in requested.items() if found or not _may_be_elsewhere(field, options)}
     taken = {at for matches in requested.values() for at in matches}
     return {field: requested[field] if field in requested else match_alias(cells, field, taken) for field in fields}
+
+
+def _may_be_elsewhere(field: str, options: InputOptions) -> bool:
+    """Return whether the header that --column names for a field may be in another file; then names find the column."""
+    if options.purpose is InputPurpose.OWNERS:
+        return True
+    return field == "customerEmail" and options.may_lack_customers
 
 
 def match_requested(cells: Sequence[str], header: str) -> list[int]:
@@ -230,7 +239,7 @@ def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: Inpu
     missing = [field for field in required if not best.matches[field]]
     raise InputError(
         f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_describe_candidate(best, encoding)}",
-        _advice(missing, is_text=bool(best.delimiter)),
+        _advice(missing, is_text=bool(best.delimiter), are_returns=options.action is Action.UNASSIGN),
     )
 
 
@@ -247,7 +256,7 @@ def _lowest_near(
             continue
         if any("@" in cell for cell in candidate.cells) or candidate.matches == chosen.matches:
             break  # a row or a repeated header, so the header above is no title
-        if sum(bool(candidate.matches[field]) for field in required) > 1:
+        if sum(bool(candidate.matches[field]) for field in required) >= min(2, len(required)):
             pairs = zip_longest(candidate.cells, chosen.cells, fillvalue="")
             cells = tuple(below or above for below, above in pairs)
             matches = match_columns(cells, options)
@@ -256,11 +265,13 @@ def _lowest_near(
     return chosen
 
 
-def _advice(missing: Sequence[str], *, is_text: bool) -> str:
-    """Return the advice for required columns that were not found."""
+def _advice(missing: Sequence[str], *, is_text: bool, are_returns: bool) -> str:
+    """Return the advice for required columns that were not found; `are_returns` is whether all rows are unassigns."""
     which = "which column it is" if len(missing) == 1 else "which columns they are"
     columns = " ".join(f'--column {field}="..."' for field in missing)
     advice = [f"say {which}, as in {columns}"]
+    if are_returns and "customerEmail" in missing:
+        advice.append("give --owners, which looks up the customers of returns")
     if "action" in missing:
         advice.append("give --action assign or --action unassign for all rows")
     if "deviceType" in missing:
@@ -307,11 +318,14 @@ def _reject_ambiguous(candidate: _HeaderCandidate, encoding: str, options: Input
 
 def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
+    matches = candidate.matches
+    has_optional_action = options.default_action is not None and options.action is None and bool(matches["action"])
     is_used = {
-        "deviceType": options.auto_create_devices,
-        "action": options.default_action is not None and options.action is None,
+        "deviceType": options.auto_create_devices and bool(matches["deviceType"]),
+        "customerEmail": options.may_lack_customers and bool(matches["customerEmail"]),
+        "action": has_optional_action or (options.purpose is InputPurpose.OWNERS and len(matches["action"]) == 1),
     }
-    return fields + [field for field in is_used if is_used[field] and field not in fields and candidate.matches[field]]
+    return fields + [field for field in is_used if is_used[field] and field not in fields]
 
 
 def _dialect(candidate: _HeaderCandidate, body_offset: int, options: InputOptions) -> Dialect:

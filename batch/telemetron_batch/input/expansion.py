@@ -142,9 +142,11 @@ def _of_parts(values: Mapping[int, _T], at: Mapping[int, int], counts: Ints) -> 
 class GroupedListDetector:
     """Counts rows with an empty key cell below a filled one, as in a list by groups."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_lack_customers: bool = False) -> None:
+        """With `may_lack_customers`, empty cells of the customer are no sign."""
         self._rows = 0
-        self._empty = dict.fromkeys(_NAMES, 0)
+        self._names = _NAMES[1:] if may_lack_customers else _NAMES
+        self._empty = dict.fromkeys(self._names, 0)
         self._starts_filled: dict[str, bool] = {}
 
     def add(self, keys: pa.RecordBatch) -> None:
@@ -153,8 +155,8 @@ class GroupedListDetector:
         # In rows with these problems a cell may be blank that is filled in the file.
         known = (problems != Problem.CELL_COUNT) & (problems != Problem.NO_VALUE)
         keys = keys if known.all() else keys.filter(pa.array(known))
-        names = {"customerEmail": "customerEmail", "deviceIdentifier": "deviceIdentifier", "action": "actionWord"}
-        for name, column in names.items():
+        for name in self._names:
+            column = "actionWord" if name == "action" else name
             if keys.num_rows:
                 self._starts_filled.setdefault(name, bool(keys[column][0].as_py()))
             if self._starts_filled.get(name):
@@ -163,7 +165,7 @@ class GroupedListDetector:
 
     def warnings(self) -> Iterator[str]:
         """Yield one sentence if most cells of a column are empty below a filled one."""
-        names = [name for name in _NAMES if self._empty[name] > self._rows / 2]
+        names = [name for name in self._names if self._empty[name] > self._rows / 2]
         if names:
             options = " ".join(f"--fill-down {name}" for name in names)
             yield (

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import InputFile, InputOptions
+from telemetron_batch.domain.model import InputFile, InputOptions, OwnersSummary
 from telemetron_batch.domain.printable import encodable
+from telemetron_batch.input.expansion import GroupedListDetector
 from telemetron_batch.input.record_source import RecordSource, last_line_warnings, open_records, prepare_cells
 from telemetron_batch.input.restored_cells import OriginalReader
 from telemetron_batch.input.row_blocks import FileStats, row_blocks
@@ -33,6 +34,8 @@ class Loaded:
 
     files: tuple[InputFile, ...]
     rows: Rows
+    owners: OwnersSummary | None = None
+    """With `--owners`: where customers were looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,22 @@ class BlockSink(Protocol):
         """Drop all blocks, because the input is read again."""
 
 
+class OwnerLookup(Protocol):
+    """Completes the rows that lack their customer: reads all rows once before it knows the owners."""
+
+    def note(self, block: RowBlock, /) -> None:
+        """Note the rows of a block that lack their customer."""
+
+    def clear(self) -> None:
+        """Drop what was noted, because the input is read again."""
+
+    def find(self) -> None:
+        """Find the owners, after all rows were noted."""
+
+    def complete(self, block: RowBlock, /) -> RowBlock:
+        """Return a block with the owners found; blocks come in the order in which they were noted."""
+
+
 class _RoundedError(Exception):
     """A file has serials that a spreadsheet rounded, so it must be read again."""
 
@@ -83,15 +102,18 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     sink: BlockSink | None = None,
     scratch: Scratch | None = None,
     find_original_input: Callable[[str], OriginalReader | None] = lambda _: None,
+    owners: OwnerLookup | None = None,
 ) -> Loaded:
     """Read all files in order; return their rows, and append each block of rows to `sink`.
 
     `-` is standard input; it is copied to the folder `spool` as `stdin`, and its
     `InputFile.path` names the copy. A file without any text has no rows. Many rows
     are kept in `scratch`, so use the result only as long as that exists. `find_original_input` returns
-    the reader of the input of the run in whose folder an attention file is. Raises InputError or ConfigError
-    for files that cannot be read as rows, DiskError when the copy cannot be written, and
-    UnbalancedError when parser and record scanner count different numbers of records.
+    the reader of the input of the run in whose folder an attention file is. With `owners` the files are read twice:
+    the customers are looked up in between. Without it, rows that lack their customer stay so and cannot be
+    planned. Raises InputError or ConfigError for files that cannot be read as rows,
+    DiskError when the copy cannot be written, and UnbalancedError when parser and record scanner count different
+    numbers of records.
     """
     if list(paths).count("-") > 1:
         raise InputError("standard input is named twice", "name - once")
@@ -106,7 +128,9 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     rules = [_ReadSettings(options, find_original_input(path)) for path in paths]
     while True:
         try:
-            loaded = _load_files(opened, rules, scratch, sink)
+            if owners is not None:
+                _note_unnamed_rows(opened, rules, owners)
+            loaded = _load_files(opened, rules, sink, _Builder(rules, scratch, owners))
             break
         except _RoundedError as found:
             rules[found.file] = replace(rules[found.file], rounded_lengths=found.lengths)
@@ -116,18 +140,58 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     return loaded
 
 
+def read_file(path: str, options: InputOptions, *, spool: Path, sink: BlockSink) -> InputFile:
+    """Read one file block by block into `sink`, without keeping its rows. Raises as `load`."""
+    opened, rules = _open_file(path, spool), _ReadSettings(options, None)
+
+    def emit(block: RowBlock) -> None:
+        sink.append(block)
+
+    while True:
+        try:
+            return _load_file(0, opened, rules, emit)
+        except _RoundedError as found:
+            rules = replace(rules, rounded_lengths=found.lengths)
+            sink.clear()
+
+
+def _note_unnamed_rows(opened: Sequence[_OpenedFile], rules: Sequence[_ReadSettings], owners: OwnerLookup) -> None:
+    """Read all files once for the rows that lack their customer, and find the owners."""
+    owners.clear()
+    for number, (file, file_rules) in enumerate(zip(opened, rules, strict=True)):
+        _load_file(number, file, file_rules, owners.note)
+    owners.find()
+
+
+class _Builder:
+    """Completes and collects the rows of all files."""
+
+    def __init__(self, rules: Sequence[_ReadSettings], scratch: Scratch, owners: OwnerLookup | None) -> None:
+        with_device_types = rules[0].options.auto_create_devices if rules else False
+        self._rows = RowsBuilder(scratch, with_device_types=with_device_types)
+        self._owners = owners
+
+    def complete(self, block: RowBlock) -> RowBlock:
+        """Return the block with the owners of its rows."""
+        return block if self._owners is None else self._owners.complete(block)
+
+    def add(self, block: RowBlock) -> None:
+        """Append a complete block."""
+        self._rows.add(block.file, block.keys)
+
+    def rows(self) -> Rows:
+        """Return all rows."""
+        return self._rows.rows()
+
+
 def _load_files(
-    opened: Sequence[_OpenedFile], rules: Sequence[_ReadSettings], scratch: Scratch, sink: BlockSink | None
+    opened: Sequence[_OpenedFile], rules: Sequence[_ReadSettings], sink: BlockSink | None, builder: _Builder
 ) -> Loaded:
     """Read all files once. Raises _RoundedError if a file must be read again."""
-    builder = RowsBuilder(scratch, with_device_types=rules[0].options.auto_create_devices if rules else False)
-
-    def build(block: RowBlock) -> None:
-        builder.add(block.file, block.keys)
-
-    with background_worker(build) as add:
+    with background_worker(builder.add) as add:
 
         def emit(block: RowBlock) -> None:
+            block = builder.complete(block)
             add(block)
             if sink is not None:
                 sink.append(block)
@@ -156,7 +220,8 @@ def _load_file(number: int, opened: _OpenedFile, rules: _ReadSettings, emit: Cal
         digest = pool.submit(opened.source.sha256)
         with input_errors(name):
             records = prepare_cells(open_records(opened.source, rules.options), rules.read_original_input)
-        stats = FileStats(RoundedSerialDetector(rules.rounded_lengths))
+        groups = GroupedListDetector(may_lack_customers=rules.options.owners is not None)
+        stats = FileStats(RoundedSerialDetector(rules.rounded_lengths), groups=groups)
         rows, record_count = _emit_blocks(name, row_blocks(number, records, stats), emit)
         with input_errors(name):
             file = replace(_input_file(opened.source, digest.result(), records, rows), records=record_count)

@@ -19,6 +19,7 @@ from telemetron_batch.input.skipped_lines import describe_skipped, skipped_recor
 from telemetron_batch.input.suspect_identifiers import Placeholders
 from telemetron_batch.input.trailer import Trailer, split_trailer, without_plain_trailer
 from telemetron_batch.input.validation import KeyCells, validate_keys
+from telemetron_batch.rows.owner_claims import lack_owners
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.storage.concurrency import map_ordered, prefetch
 
@@ -129,7 +130,7 @@ def _key_cells(block: CellBlock, source: RecordSource) -> KeyCells:
     device = column("deviceIdentifier")
     return KeyCells(
         lines=block.lines,
-        email=column("customerEmail"),
+        email=_blank(block) if "customerEmail" not in source.columns else column("customerEmail"),
         device=pa.repeat(_NO_DEVICE, len(block.lines)) if device is None else device,
         action=column("action"),
         device_type=column("deviceType"),
@@ -141,11 +142,15 @@ def _key_cells(block: CellBlock, source: RecordSource) -> KeyCells:
     )
 
 
+def _blank(block: CellBlock) -> pa.Array:
+    return pa.repeat(pa.scalar("", pa.string()), len(block.lines))
+
+
 def _without_skipped(
     block: CellBlock, keys: pa.RecordBatch, source: RecordSource, stats: FileStats
 ) -> tuple[CellBlock, pa.RecordBatch]:
     """Return the records that are rows, and their keys."""
-    if source.dialect is None or not keys["problem"].to_numpy().any():
+    if source.dialect is None or not (keys["problem"].to_numpy().any() or lack_owners(keys).any()):
         return block, keys
     skipped = skipped_records(keys, block, source.dialect, source.options)
     if not len(skipped):

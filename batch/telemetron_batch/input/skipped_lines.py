@@ -1,6 +1,6 @@
 """Skip records that are no rows: a repeated header, the footer of a query tool, a trailer_text line, a page break.
 
-Considers only records that are invalid anyway, so that no valid row is ever skipped.
+Considers only records that are invalid anyway, or that name no customer, so that no valid row is ever skipped.
 """
 
 import re
@@ -20,6 +20,7 @@ from telemetron_batch.input.dialect import Dialect, match_columns, required_fiel
 from telemetron_batch.input.emails import not_emails
 from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.header_names import ALIASES, folded_header
+from telemetron_batch.rows.owner_claims import lack_owners
 from telemetron_batch.storage.text_hash import encode_texts
 
 _RULE: Final = r"^[-=_+| ]*[-=_]{2,}[-=_+| ]*$"
@@ -57,7 +58,8 @@ def describe_skipped(lines: Sequence[int], trailer_text: str) -> Iterator[str]:
 
 
 def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -> Iterator[int]:
-    """Yield the invalid rows whose key cells contain only header names, rules and footers."""
+    """Yield the rows that cannot be sent as they are and whose key cells hold only header names, rules and footers."""
+    yield from _unnamed_candidates(keys, dialect)
     problems = keys["problem"].to_numpy()
     rows = np.flatnonzero(problems)
     if not len(rows):
@@ -84,6 +86,18 @@ def _are_names(texts: pa.Array, names: Set[str]) -> Flags:
     some = texts.filter(pa.array(flags)).to_pylist()
     flags[flags] = [folded_header(text) in names for text in some]
     return flags
+
+
+def _unnamed_candidates(keys: pa.RecordBatch, dialect: Dialect) -> Iterator[int]:
+    """Yield the rows without a customer whose identifier is a header of the file, a rule or a footer."""
+    rows = np.flatnonzero(lack_owners(keys))
+    if not len(rows):
+        return
+    devices = keys["deviceIdentifier"].take(pa.array(rows))
+    likely = matching(devices, f"{_RULE}|{_FOOTER}") | flags_of(
+        pc.is_in(devices, pa.array(dialect.header, pa.string()))
+    )
+    yield from rows[likely].tolist()
 
 
 def _is_footer(cells: Sequence[str]) -> bool:

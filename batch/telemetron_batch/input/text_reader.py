@@ -107,6 +107,7 @@ class _BlockReader:
         self._multiline_allowed = options.multiline_cells
         self._has_trailer = options.trailer_count is not None
         self._words = action_words(options)
+        self._may_lack_customers = options.owners is not None
         self._quoted = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True)
         self._unquoted = pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, quote_char=False)
         self._convert_options = pa.csv.ConvertOptions(
@@ -211,7 +212,12 @@ class _BlockReader:
         at = self._dialect.columns
         padded = cells + [""] * self._width
         action = padded[at["action"]] if "action" in at else None
-        return looks_like_row(padded[at["customerEmail"]], action, self._words)
+        email = padded[at["customerEmail"]] if "customerEmail" in at else ""
+        if looks_like_row(email, action, self._words):
+            return True
+        # Without customer and action, only the number of cells tells a row from a line of a note.
+        unnamed = self._may_lack_customers and is_blank(email) and action is None
+        return unnamed and self._width > 1 and not is_blank(padded[at["deviceIdentifier"]])
 
     def _width_error(self, cells: list[str]) -> str | None:
         """Return the sentence about a wrong number of cells, or None; surplus blank cells at the end are allowed."""
@@ -235,7 +241,7 @@ class _BlockReader:
         """Parse the first `size` bytes, `count` records of `width` cells; add empty cells up to the header's width."""
         text = pa.py_buffer(block).slice(0, size)
         options = self._quoted if b'"' in block else self._unquoted
-        if text.slice(0, len(_BOM)).to_pybytes() == _BOM:
+        if text.slice(0, min(len(_BOM), len(text))).to_pybytes() == _BOM:
             # The parser drops a byte order mark at the start; after a blank line it stays part of its cell.
             text = pa.py_buffer(b"\n" + text.to_pybytes())
         # One parser block for the whole text, because no cell may be larger than a block.

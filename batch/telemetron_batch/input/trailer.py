@@ -12,6 +12,7 @@ from typing import Final
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import Problem
 from telemetron_batch.input.excerpt import printable_excerpt
+from telemetron_batch.rows.owner_claims import lack_owners
 from telemetron_batch.rows.rows import RowBlock
 
 _WORD: Final = re.compile(
@@ -68,7 +69,12 @@ def without_plain_trailer(block: RowBlock) -> tuple[RowBlock | None, str]:
     """
     # `cells` does not have the surplus cells of a row that has too many.
     cells = block.keys["possibleIdentifiers"][-1].as_py() or [column[-1].as_py() for column in block.cells.columns]
-    if block.keys["problem"][-1].as_py() not in _PROBLEMS or not is_trailer(cells):
+    last = block.keys.slice(block.keys.num_rows - 1)
+    may_be_serial = bool(lack_owners(last)[0])  # of a list of serials only: "T1" is a serial, "Total" is none
+    word = next((cell.strip().rstrip(": ") for cell in cells if cell.strip()), "")
+    if may_be_serial and not (word.isalpha() and len(word) > 1):
+        return block, ""
+    if (block.keys["problem"][-1].as_py() not in _PROBLEMS and not may_be_serial) or not is_trailer(cells):
         return block, ""
     return _without_last_row(block), printable_excerpt(" ".join(cell for cell in cells if cell.strip()))
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.domain.model import InputOptions, InputPurpose, Problem
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.emails import EMAIL, not_emails
 from telemetron_batch.input.excerpt import printable_excerpt
@@ -42,6 +42,7 @@ from telemetron_batch.rows.rows import KEY_SCHEMA
 from telemetron_batch.storage.text_hash import encode_texts
 
 _CONTROL: Final = f"[\\x00-\\x1f\\x7f-\u009f\u2028\u2029{ALL_INVISIBLE}]"
+_UNNAMED: Final = "customerEmail is empty; --owners looks up owners for unassign only"
 _PROBLEM_OF: Final[Mapping[CellKind, Problem]] = {
     CellKind.PLAIN: Problem.NONE,
     CellKind.PADDED: Problem.NONE,
@@ -139,6 +140,8 @@ def validate_keys(
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
         codes[problems == Problem.CELL_COUNT] = UNKNOWN_ACTION
+    if options.owners is not None:
+        problems, details = _reject_unnamed_assigns(keys.email.normalized, codes, problems, details)
     words = pa.repeat("", count) if keys.action is None else keys.action.normalized
     piece_numbers = np.zeros(count, np.int32) if cells.piece_numbers is None else cells.piece_numbers
     columns = {
@@ -170,9 +173,9 @@ def _findings(
     keys: _Keys, options: InputOptions, context: _SerialContext, *, encoding_guessed: bool
 ) -> Iterator[_Finding]:
     """Yield all problems, the most important first."""
-    columns = keys.columns()
+    columns = keys.columns() if options.purpose is InputPurpose.ROWS else [keys.email, keys.device]
     for column in columns:
-        if column is not keys.device_type:
+        if column.name not in _optional_fields(options):
             yield Problem.EMPTY_KEY, column, flags_of(pc.equal(column.inspected, ""))
     for column in columns if encoding_guessed else ():
         yield Problem.ENCODING, column, ~flags_of(pc.string_is_ascii(column.inspected_as_written))
@@ -186,7 +189,18 @@ def _findings(
         yield Problem.TOO_LONG, column, flags_of(pc.greater(pc.utf8_length(column.inspected), MAX_LENGTH))
     if not options.allow_suspect:
         yield from _suspicions(device, options, context)
-    yield Problem.EMAIL, keys.email, not_emails(keys.email.inspected)
+    yield Problem.EMAIL, keys.email, not_emails(keys.email.inspected) & flags_of(pc.not_equal(keys.email.inspected, ""))
+    if options.purpose is InputPurpose.ROWS:
+        yield from _action_findings(keys, options)
+
+
+def _optional_fields(options: InputOptions) -> Collection[str]:
+    """Return the fields whose cells may be empty."""
+    return ("deviceType",) if options.owners is None else ("deviceType", "customerEmail")
+
+
+def _action_findings(keys: _Keys, options: InputOptions) -> Iterator[_Finding]:
+    """Yield the problems of the columns that say what to do with a device."""
     if keys.action is not None:
         words = pa.array(list(action_words(options)))
         yield Problem.ACTION, keys.action, ~flags_of(pc.is_in(pc.utf8_lower(keys.action.inspected), words))
@@ -270,6 +284,17 @@ def _without(column: pa.Array, rows: Collection[int]) -> pa.Array:
     is_kept = np.ones(len(column), np.bool_)
     is_kept[list(rows)] = False
     return column.filter(pa.array(is_kept))
+
+
+def _reject_unnamed_assigns(
+    emails: pa.Array, codes: npt.NDArray[np.int8], problems: npt.NDArray[np.int8], details: pa.Array
+) -> tuple[npt.NDArray[np.int8], pa.Array]:
+    """Return problems and details where assigns without a customer are invalid; unassigns are completed later."""
+    unnamed = (problems == 0) & (codes != Action.UNASSIGN.code)
+    unnamed &= flags_of(pc.equal(emails, ""))
+    if not unnamed.any():
+        return problems, details
+    return np.where(unnamed, np.int8(Problem.EMPTY_KEY), problems), pc.if_else(pa.array(unnamed), _UNNAMED, details)
 
 
 # Rows with a wrong number of cells

@@ -65,6 +65,11 @@ class Fact(StrEnum):
     ROW_STATES = "standing"
     """What later runs may assume about each row, compressed."""
 
+    OWNERS = "owners"
+    """With --owners: where the customers were looked up, as `OwnersSummary`."""
+    OWNER_WORDS = "ownerWords"
+    """What each row tells about who has its device, as `OwnerWord`, compressed."""
+
     ATTENTION_HASHES = "written"
     """By the name of an attention file, hashes of its last written content."""
 

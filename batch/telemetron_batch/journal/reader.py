@@ -289,6 +289,12 @@ class JournalReader(FactsReader):
             first, last = cursor.fetchone()
         return None if first is None else (first, last)
 
+    def acting_span(self) -> tuple[float, float] | None:
+        """Return when the first attempt left and when the last one ended or left; None without attempts."""
+        with self._reading("SELECT min(started), max(coalesce(ended, started)) FROM attempts") as cursor:
+            first, last = cursor.fetchone()
+        return None if first is None else (first, last)
+
     def acted_since(self, moment: float, late: float) -> bool:
         """Return whether an attempt ended after a moment, or an unanswered one may have been carried out after it.
 

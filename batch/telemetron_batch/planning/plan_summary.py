@@ -1,7 +1,7 @@
 """The plan in numbers, for the confirmation on a terminal and for `plan --json`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.actions import Action
-from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.model import InputFile, OwnersSummary
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.planning.calls import Stage
 from telemetron_batch.planning.held_rows import HoldReason, SpellingVariants
@@ -60,11 +60,26 @@ class PlanSummary:
     """What a look at the customers shows; None without one."""
     non_defaults: Sequence[str] = ()
     """Sentences that name the profile file in use and an API that is not the default one."""
+    owners: OwnersSummary | None = None
+    """With `--owners`: where customers were looked up."""
+
+    def with_owners(self, owners: OwnersSummary | None) -> "PlanSummary":
+        """Return the summary with what was found about owners, and its warnings."""
+        return self if owners is None else replace(self, owners=owners, warnings=[*self.warnings, *owners.warnings])
 
     @property
     def invalid(self) -> int:
         """Number of rows that are not sent because they are invalid."""
         return sum(kind.rows for kind in self.problems)
+
+    @property
+    def owner_sentences(self) -> Sequence[str]:
+        """One sentence about looked-up customers, if there are any."""
+        if self.owners is None or not self.owners.found + self.owners.not_found:
+            return []
+        found, missing = self.owners.found, self.owners.not_found
+        owners = "1 owner" if found == 1 else f"{found:,} owners"
+        return [f"{owners} found in {self.owners.name}, {missing:,} not found"]
 
     @property
     def held_sentences(self) -> Sequence[str]:
@@ -97,6 +112,9 @@ class PlanSummary:
             "unchanged": self.unchanged,
             "since": self.since_last,
             "invalid": self.invalid,
+            "owners": None if self.owners is None else self.owners.as_json(),
+            "ownersFound": 0 if self.owners is None else self.owners.found,
+            "ownersNotFound": 0 if self.owners is None else self.owners.not_found,
             "heldByInvalid": self.held_by_invalid,
             "heldBySpelling": self.held_by_spelling,
             "warnings": [*self.warnings],

@@ -7,7 +7,7 @@ from typing import Final
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import Stop, StopReason
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.planning.delta import ConfirmedBy
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.ledger import Ledger
@@ -19,7 +19,7 @@ _UNPROVEN_OUTCOMES: Final = (Outcome.NOT_SENT, Outcome.HELD)
 
 
 def reconcile_answers(
-    journal: Journal, plan: Plan, stop: Stop | None, *, on_batch: Callable[[], None] = lambda: None
+    journal: JournalReader, plan: Plan, stop: Stop | None, *, on_batch: Callable[[], None] = lambda: None
 ) -> Reconciliation:
     """Return one outcome for every row, from the answers alone. Raises UnbalancedError.
 

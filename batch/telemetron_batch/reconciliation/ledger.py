@@ -15,11 +15,12 @@ from telemetron_batch.domain.errors import UnbalancedError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.reasons import Reason
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answer_table import AnswerTableBuilder, SparseTextColumn
+from telemetron_batch.reconciliation.answer_table import AnswerTableBuilder
 from telemetron_batch.reconciliation.details import Detail, DetailCodes
 from telemetron_batch.reconciliation.format_columns import format_ints
 from telemetron_batch.reconciliation.held_details import REASON_OF
 from telemetron_batch.reconciliation.reconcile import Reconciliation, row_ranges
+from telemetron_batch.storage.sparse_texts import SparseTextColumn
 from telemetron_batch.storage.spill import drop_pages
 
 _OPEN: Final = -1

@@ -17,11 +17,12 @@ from telemetron_batch.domain.answers import ANSWER_FIELDS
 from telemetron_batch.domain.outcomes import OUTCOMES, Outcome
 from telemetron_batch.domain.reasons import OpenQuestion, Reason
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.reconciliation.answer_table import AnswerTable, SparseTextColumn
+from telemetron_batch.reconciliation.answer_table import AnswerTable
 from telemetron_batch.reconciliation.details import Details
 from telemetron_batch.reconciliation.format_columns import format_bools
 from telemetron_batch.reconciliation.held_details import held_details, name_lines
 from telemetron_batch.rows.rows import RowBlock
+from telemetron_batch.storage.sparse_texts import SparseTextColumn
 
 _ROWS_PER_RANGE: Final = 1 << 20
 ANSWER_COLUMNS: Final = tuple(
@@ -203,8 +204,12 @@ class Reconciliation:
         """Return the detail of each row of a block.
 
         An invalid row has the loader's text, a sent one that of its answer; duplicates and held rows name
-        another row.
+        another row. Where the customer of a valid row was looked up, the source follows.
         """
+        return _with_owner_sources(self._reasons_of(block, first), block.keys)
+
+    def _reasons_of(self, block: RowBlock, first: int) -> pa.Array:
+        """Return why each row of a block has its outcome."""
         rows = slice(first, first + block.keys.num_rows)
         codes, origin = self.detail[rows], self.plan.original_of(rows.start, rows.stop)
         explained, duplicates = np.flatnonzero(codes), np.flatnonzero(origin >= 0)
@@ -228,6 +233,16 @@ class Reconciliation:
         lines = name_lines("same as line", origin, self.plan.rows, self.file_names)
         outcome = _NAMES.take(pa.array(self.outcome[origin]))
         return pc.binary_join_element_wise(lines, outcome, ": ")
+
+
+def _with_owner_sources(details: pa.Array, keys: pa.RecordBatch) -> pa.Array:
+    """Return the details, followed by where the customers of valid rows were looked up."""
+    is_looked_up = pc.and_(pc.equal(keys["problem"], 0), pc.not_equal(keys["detail"], ""))
+    if not pc.any(is_looked_up).as_py():
+        return details
+    separator = pc.if_else(pc.equal(details, ""), "", "; ")
+    joined = pc.binary_join_element_wise(details, separator, keys["detail"], "")
+    return pc.if_else(is_looked_up, joined, details)
 
 
 def row_ranges(size: int) -> Iterator[slice]:

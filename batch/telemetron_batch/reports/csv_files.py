@@ -119,10 +119,13 @@ def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str
 
     The columns are the input's own, then those of `ATTENTION_HEADERS`, block by block. If the input is itself an
     attention file, its columns of these names are replaced; its `sourceLine` is kept, because it is the line
-    in the original list.
+    in the original list. If the customers were looked up, they are in the customer column, which is added
+    where the input has none.
     """
     keys, replaced = _key_headers(report.files), _replaced_headers(report.files)
     own = [header for header in _headers(report.files) if header not in replaced or header in keys]
+    if not any(customer_header(report.files) == header for header in own):
+        own.insert(0, customer_header(report.files))
     return [text for text, _ in own], _attention_tables(report, blocks, own)
 
 
@@ -243,11 +246,21 @@ def _editable_cells(
     shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
     blank[action_header(report.files), 0] = pc.or_(shifted, superseded)
-    columns = _cells(report.files, block, own)
-    return [
-        pc.if_else(blank[header], "", column) if header in blank else column
-        for header, column in zip(own, columns, strict=True)
-    ]
+    columns = dict(zip(own, _cells(report.files, block, own), strict=True))
+    customers = customer_header(report.files)
+    columns[customers] = _with_found_customers(columns[customers], block.keys)
+    return [pc.if_else(blank[header], "", column) if header in blank else column for header, column in columns.items()]
+
+
+def _with_found_customers(cells: pa.Array, keys: pa.RecordBatch) -> pa.Array:
+    """Return the cells of customers; those of valid rows whose customer was looked up hold the customer found."""
+    is_looked_up = pc.and_(pc.equal(keys["problem"], 0), pc.not_equal(keys["detail"], ""))
+    return pc.if_else(is_looked_up, keys["customerEmail"], cells)
+
+
+def customer_header(files: Sequence[InputFile]) -> Header:
+    """Return the column of customers of an attention file; the input need not have it."""
+    return ("customerEmail" if len(files) > 1 else files[0].columns.get("customerEmail", "customerEmail")), 0
 
 
 def action_header(files: Sequence[InputFile]) -> str:

@@ -16,7 +16,7 @@ from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import UnbalancedError
-from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.model import InputFile, OwnersSummary
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.domain.stops import ExitCode, Stop
@@ -243,6 +243,7 @@ def _summary(
         "hiddenRows": sum(file.hidden_rows for file in files),
         **_outcome_fields(reconciliation),
         "since": journal.fact(Fact.SINCE),
+        **_owner_fields(OwnersSummary.of_fact(journal.fact(Fact.OWNERS))),
         "customers": plan.customers,
         "customersCreated": reconciliation.customers_created,
         "customersPerhapsCreated": reconciliation.customers_perhaps_created,
@@ -274,6 +275,13 @@ def _origin_fields(journal: Journal) -> dict[str, Any]:
         "airflow": journal.fact(Fact.AIRFLOW) or None,
         **saved_plan_json(journal.fact),
     }
+
+
+def _owner_fields(owners: OwnersSummary | None) -> dict[str, Any]:
+    """Return the fields about looked-up customers, as in the plan; nothing without `--owners`."""
+    if owners is None:
+        return {}
+    return {"owners": owners.as_json(), "ownersFound": owners.found, "ownersNotFound": owners.not_found}
 
 
 def _outcome_fields(reconciliation: Reconciliation) -> dict[str, Any]:

@@ -43,7 +43,7 @@ action            `Action.code`, or `UNKNOWN_ACTION`
 actionWord        the action cell as written; "" if an option gives the action of all rows
 deviceType        "" unless devices are created automatically
 problem           `Problem`; 0 for a valid row
-detail            why the row is invalid, as text; "" for a valid row
+detail            why the row is invalid, as text; of a valid row where its customer was looked up, else ""
 possibleIdentifiers  all cells of a row with the wrong number of cells, normalized as identifiers, because any
                   of them may be its identifier; null for other rows
 piece             the number of the row among the rows that --split made from its record, from 1; 0 for a
@@ -203,7 +203,7 @@ class RowsBuilder:
         suspect = (problem != 0) & (problem != Problem.TRAILER) & (action != Action.ASSIGN.code)
         if not suspect.any():
             return
-        row, texts = _identifiers_of(keys, np.flatnonzero(suspect))
+        row, texts = identifiers_of(keys, np.flatnonzero(suspect))
         forms = forms_of(texts)
         self._forms |= forms
         device = hash_texts(texts)
@@ -224,7 +224,7 @@ class RowsBuilder:
             lines += line[rows[: _EXAMPLE_LINES - len(lines)]].tolist()
 
 
-def _identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """Return the row and the text of each cell of these rows that is or may be an identifier, in row order."""
     texts, rows_of_texts = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]
     if "possibleIdentifiers" in keys.schema.names:  # not in a journal of an earlier version

@@ -102,11 +102,11 @@ def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> J
     """Return the job that a run of these files belongs to."""
     organisation = None if config.sandbox else config.organisation
     return JobIdentity(
-        config.reports_dir, config.api_identity, _account_hash(config), organisation, _job_key(config, files), now
+        config.reports_dir, config.api_identity, account_hash_of(config), organisation, _job_key(config, files), now
     )
 
 
-def _account_hash(config: RunConfig) -> str | None:
+def account_hash_of(config: RunConfig) -> str | None:
     """Return a hash of the account: of the organisation, else of the key; None without both."""
     if config.sandbox:
         return "sandbox"
@@ -311,7 +311,7 @@ def recorded_delta_states(journal: JournalReader) -> Iterator[tuple[int, pa.Reco
     A block is the number of its file, the keys, the `RowDeltaState` of each row, and the number of the run that
     settled it.
     """
-    states, carried = (_column(journal, name) for name in (Fact.ROW_STATES, Fact.CONFIRMED_BY))
+    states, carried = (decoded_column(journal, name) for name in (Fact.ROW_STATES, Fact.CONFIRMED_BY))
     first = 0
     for file, keys in journal.key_columns():
         rows = slice(first, first + keys.num_rows)
@@ -319,7 +319,7 @@ def recorded_delta_states(journal: JournalReader) -> Iterator[tuple[int, pa.Reco
         first += keys.num_rows
 
 
-def _column(journal: JournalReader, name: str) -> Ints:
+def decoded_column(journal: JournalReader, name: str) -> Ints:
     """Return a stored column of row states; zeros where the journal has none."""
     rows, text = sum(file["rows"] for file in journal.fact(Fact.INPUTS, [])), journal.fact(name)
     try:

@@ -15,6 +15,7 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.delta import RowDeltaState, encode_column, row_delta_states
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.effect import has_only_ineffective_unassigns
+from telemetron_batch.reconciliation.owner_words import owner_words
 from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.reports.write_all import ReportOptions, reconcile, write_files
@@ -33,7 +34,12 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
         journal.set_facts(unassignsQuestioned=_is_unexpected(config, journal, reconciliation))
         reconciliation = reconcile(journal, plan, stop)
     summary = write_files(config.folder, journal, reconciliation, report_options(config, stop))
-    journal.conclude(summary=summary.fields, standing=encode_column(_delta_status(reconciliation)))
+    words = owner_words(reconciliation, has_ended=stop is None)
+    journal.conclude(
+        summary=summary.fields,
+        standing=encode_column(_delta_status(reconciliation)),
+        ownerWords=encode_column(words),
+    )
     ended = summary.fields["stop"] or {"reason": "finished"}
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
     return publish(config.publish, journal, summary)

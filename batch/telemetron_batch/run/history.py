@@ -83,7 +83,7 @@ class RecordedRun:
     def sent_rows(self) -> KeyBatches:
         """Yield the key columns of the rows that it sent, may have sent, or found done."""
         with _reading(self.folder) as journal:
-            has_states = journal.fact(Fact.ROW_STATES) is not None and self._is_at_rest()
+            has_states = journal.fact(Fact.ROW_STATES) is not None and self.is_at_rest()
             for file, keys, states, _ in recorded_delta_states(journal):
                 problem = keys["problem"].to_numpy()
                 yield file, keys.filter(pa.array(states != RowDeltaState.NOT_SENT if has_states else problem == 0))
@@ -105,7 +105,7 @@ class RecordedRun:
             unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
             yield joined_pairs(keys.filter(pa.array(np.isin(states, [*marks]) & unassigns)))
 
-    def _is_at_rest(self) -> bool:
+    def is_at_rest(self) -> bool:
         """Return whether the row states in its journal are final."""
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
         is_complete = self.is_finished or not shard_folders(self.folder)

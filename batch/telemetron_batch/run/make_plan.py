@@ -27,4 +27,4 @@ def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
         loaded = load_input(config, size_of_input(config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)
         plan = plan_and_check_limits(config, loaded, delta, clock)
-        return summarize(plan, loaded.files, config.sending.rate, delta_json(delta))
+        return summarize(plan, loaded.files, config.sending.rate, delta_json(delta)).with_owners(loaded.owners)

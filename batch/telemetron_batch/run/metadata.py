@@ -12,6 +12,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import JournalError
+from telemetron_batch.domain.model import OwnerSource
 from telemetron_batch.input.load import Loaded
 from telemetron_batch.input.source_file import input_errors, open_source
 from telemetron_batch.journal.facts import Fact
@@ -49,6 +50,7 @@ def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, o
         Fact.JOB_KEY: job.job_key,
         Fact.AS_OF: _as_of_text(config),
         Fact.SANDBOX: config.sandbox,
+        Fact.OWNERS: None if loaded.owners is None else asdict(loaded.owners),
     }
 
 
@@ -78,6 +80,8 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
         name: (list(value) or None) if isinstance(value, tuple) else value
         for name, value in asdict(config.input).items()
     }
+    described["owners"] = None if config.input.owners is None else str(config.input.owners.source)
+    del described["purpose"]
     del described["last_line"]  # it decides whether the input is taken, not what is sent
     return {
         **described,
@@ -104,12 +108,24 @@ def ensure_same_run(config: RunConfig, journal: Journal, folder: Path) -> None:
         raise JournalError(f"run {folder.name} was started with other options ({names})", advice)
     if not config.files:
         return
+    _ensure_same_owners(config, journal, folder)
     with spool_in(folder) as spool:
         hashes = input_hashes(config, spool)
     if hashes != [file.sha256 for file in journal.input_files]:
         raise JournalError(
             f"run {folder.name} was started with another input", _advice_on_another_input(folder, journal)
         )
+
+
+def _ensure_same_owners(config: RunConfig, journal: Journal, folder: Path) -> None:
+    """Raise JournalError if the owners file has another content than when the run was planned."""
+    owners, recorded = config.input.owners, journal.fact(Fact.OWNERS)
+    if owners is None or owners.source is not OwnerSource.FILE or recorded is None or recorded["sha256"] is None:
+        return
+    with spool_in(folder) as spool:
+        if _sha256(owners.path, spool) != recorded["sha256"]:
+            what = f"run {folder.name} was started with another content of the owners file"
+            raise JournalError(what, _advice_on_another_input(folder, journal))
 
 
 def _advice_on_another_input(folder: Path, journal: Journal) -> str:

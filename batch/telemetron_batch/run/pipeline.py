@@ -162,7 +162,9 @@ def _record_start(send_context: SendContext, plan: Plan) -> None:
     for sentence in non_defaults(config):
         LOGGER.info("%s", sentence)
     config_facts = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
-    journal.set_facts(stop=None, endedAt=None, standing=None, airflow=dict(config.airflow), **config_facts)
+    journal.set_facts(
+        stop=None, endedAt=None, standing=None, ownerWords=None, airflow=dict(config.airflow), **config_facts
+    )
     if config.airflow:
         journal.record_event(send_context.clock.wall(), "airflow", describe(config.airflow))
 

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -14,7 +14,7 @@ from typing import Any, Final
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
-from telemetron_batch.domain.model import InputFile
+from telemetron_batch.domain.model import InputFile, OwnersOption
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.load import BlockSink, Loaded, load
 from telemetron_batch.input.source_file import input_errors
@@ -111,6 +111,7 @@ def create_run(
         _check_history(config, loaded, RecordedRun.of(folder, identity.get), draft, observer)
         require_free_space(folder, _required_bytes(plan, size, xlsx=config.xlsx))
         plan_summary = summarize(plan, loaded.files, config.sending.rate, delta_json(delta), non_defaults(config))
+        plan_summary = plan_summary.with_owners(loaded.owners)
         for warning in plan_summary.warnings:
             observer.on_message("warning", warning)
         if not observer.confirm_plan(plan_summary):
@@ -138,10 +139,29 @@ def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink
     """Load the input files, of `size` bytes. Raises DiskError first if many rows will not fit on the disk."""
     if size > scratch.limits.memory:
         require_free_space(spool, _SCRATCH_FACTOR * size)
+    read = partial(
+        load,
+        config.files,
+        config.input,
+        spool=spool,
+        sink=sink,
+        scratch=scratch,
+        find_original_input=find_original_input,
+    )
     with disk_errors_in(spool):
-        return load(
-            config.files, config.input, spool=spool, sink=sink, scratch=scratch, find_original_input=find_original_input
-        )
+        if config.input.owners is None:
+            return read()
+        _require_one_standard_input(config.files, config.input.owners)
+        from telemetron_batch.run.find_owners import owner_finder
+
+        with owner_finder(config, config.input.owners, size, spool) as finder:
+            loaded = read(owners=finder.lookup)
+            return replace(loaded, owners=finder.summary(loaded))
+
+
+def _require_one_standard_input(files: Sequence[str], owners: OwnersOption) -> None:
+    if owners.path == "-" and "-" in files:
+        raise InputError("standard input is named twice", "name - once")
 
 
 def size_of_input(config: RunConfig) -> int:

@@ -9,6 +9,7 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.model import PlanOptions
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.planning.delta import decode_column
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.planner import plan_calls
@@ -22,7 +23,7 @@ _BYTES_PER_ROW: Final = 50
 """Approximate bytes of key text of a row."""
 
 
-def replan_from_journal(journal: Journal, scratch: Scratch) -> Plan:
+def replan_from_journal(journal: JournalReader, scratch: Scratch) -> Plan:
     """Make the plan again that the run was started with, from the journal's rows. Raises JournalError."""
     shape = journal.fact(Fact.FIXED_OPTIONS)
     scratch.reserve(_BYTES_PER_ROW * sum(file.rows for file in journal.input_files))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError, JournalError, untrusted_path_errors
+from telemetron_batch.domain.model import OwnersSummary
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
@@ -115,6 +116,7 @@ def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock
             ensure_same_run(config, journal, folder)
             plan = plan or replan_from_journal(journal, scratch)
             summary = summarize(plan, journal.input_files, config.sending.rate, journal.fact(Fact.SINCE))
+            summary = summary.with_owners(OwnersSummary.of_fact(journal.fact(Fact.OWNERS)))
             return ShardedPlan(folder, summary, layout)
 
 
