@@ -2,18 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 import numpy as np
+
+_CALLS_OF_A_WAIT: Final = 300
+"""Calls that a lane may make in about the time for which a later stage waits for an unanswered attempt."""
 
 
 class LaneQueue:
     """The lanes of a stage. Lanes that must wait are overtaken."""
 
     def __init__(self, lanes: Sequence[range], returning: Collection[int] = ()) -> None:
-        """Take lanes in their order, the longest first.
-
-        Of lanes of one length, those with `returning` calls come first: a later stage may have to wait for them.
-        """
+        """Take lanes in their order, the longest first; a lane with `returning` calls counts as a long one."""
         self._lanes = lanes
         self._order = _returning_first(lanes, returning) if returning else range(len(lanes))
         self._taken = 0
@@ -39,10 +40,13 @@ class LaneQueue:
 
 
 def _returning_first(lanes: Sequence[range], returning: Collection[int]) -> Sequence[int]:
-    """Return the positions of the lanes, the longest first, and among equals those with a returning call."""
+    """Return the positions of the lanes, the longest first.
+
+    A lane with a returning call counts as longer: if an attempt of it stays unanswered, a later stage has to wait.
+    """
     lengths = np.fromiter((len(lane) for lane in lanes), np.int64, len(lanes))
     starts = np.fromiter((lane.start for lane in lanes), np.int64, len(lanes))
     numbers = np.sort(np.fromiter(returning, np.int64, len(returning)))
     counts = np.searchsorted(numbers, starts + lengths) - np.searchsorted(numbers, starts)
-    order: list[int] = np.lexsort((counts == 0, -lengths)).tolist()
+    order: list[int] = np.argsort(-(lengths + _CALLS_OF_A_WAIT * (counts > 0)), kind="stable").tolist()
     return order
