@@ -18,6 +18,8 @@ from uuid import uuid4
 from tests.under_airflow.conftest import furnish, variables
 
 PATIENCE = 240.0
+_READING_S = 6.0
+"""Seconds that a person takes to answer. Airflow 3.3 fails a task that is answered within a second after it parked."""
 
 
 @dataclass
@@ -124,6 +126,13 @@ class Run:
     def succeed(self, task_id: str) -> None:
         """Mark a failed task as successful, as a person would."""
         self._mark(task_id, "success")
+
+    def respond(self, task_id: str, option: str) -> None:
+        """Choose an option of a task that waits for a person."""
+        path = f"{self.path}/taskInstances/{task_id}/-1/hitlDetails"
+        until(lambda: self.airflow.ask("GET", path) and self.task(task_id)["state"] in ("deferred", "awaiting_input"))
+        time.sleep(_READING_S)
+        assert self.airflow.ask("PATCH", path, {"chosen_options": [option], "params_input": {}})
 
     def _mark(self, task_id: str, state: str) -> None:
         assert self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task_id}", {"new_state": state})

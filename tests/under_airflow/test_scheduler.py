@@ -117,6 +117,26 @@ def test_a_killed_command_line_is_retried_and_continues(
     balanced({**run.xcom("send"), "folder": str(next(Path(places["reports_dir"]).iterdir()))})
 
 
+def test_a_plan_is_sent_after_a_person_has_approved_it_on_the_page_of_airflow(
+    airflow: Airflow, api: FaultyServer, places: dict[str, str]
+) -> None:
+    run = airflow.trigger("telemetron_approval", **places)
+    planned = until(lambda: run.xcom("plan"))
+    until(lambda: run.task("approve")["state"] in ("deferred", "awaiting_input"))
+    assert (planned["state"], api.seen) == ("planned", [])
+    run.respond("approve", "Approve")
+    assert run.end() == "success"
+    balanced({**run.xcom("send"), "folder": str(Path(places["reports_dir"]) / planned["runId"])})
+    assert len(devices_sent(api)) == 40
+
+
+def test_a_rejected_plan_is_never_sent(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:
+    run = airflow.trigger("telemetron_approval", **places)
+    run.respond("approve", "Reject")
+    run.end()
+    assert (run.task("send")["state"], api.seen) == ("skipped", [])
+
+
 def test_no_log_and_no_rendered_field_contains_the_key(airflow: Airflow, places: Any) -> None:
     run = airflow.trigger("slow_bash", **places)
     assert run.end() == "success"
