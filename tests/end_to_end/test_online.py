@@ -1,6 +1,7 @@
 """A look at the customers before anything is sent: `plan --online` and `run --online`."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError, QueryError
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.preview import EXPECTED_OUTCOMES, PreviewWord
+from telemetron_batch.run import pipeline
 from telemetron_batch.run.preview import FRESH_S, preview_plan
 from telemetron_batch.run.save_plan import SavedPlan
-from tests.conftest import KEY, Desk
+from tests.conftest import ENVIRON, KEY, Desk
 from tests.support.scripted import BASE_URL, Loses, Says
 
 A, B, C, NEW = "a@x.com", "b@x.com", "c@x.com", "new@x.com"
@@ -219,9 +221,87 @@ def test_a_brake_on_unassigns_counts_at_the_begin_of_the_run(online: OnlineDesk)
     online.have((A, "D1"), (A, "D2"))
     rows = [(A, "D1", "unassign"), (A, "D2", "unassign"), (A, "D3", "unassign")]
     saved = online.plan(rows)
-    with pytest.raises(BrakeError, match="2 unassigns would take a device away"):
+    with pytest.raises(BrakeError, match="3 rows are unassigns"):
         online.run(rows, run_id=saved.folder.name, online=True, max_unassign="1")
     assert set(online.actions) == {"query"}
+
+
+def test_a_brake_that_refused_a_look_still_holds_without_online(online: OnlineDesk) -> None:
+    rows = [(NEW, "D1", "assign"), (A, "D1", "assign")]
+    for flags in ({"online": True}, {}):
+        with pytest.raises(BrakeError, match="2 customers would be created"):
+            online.run(rows, max_new_customers="1", **flags)
+    assert set(online.actions) == {"query"}
+
+
+@pytest.mark.parametrize("brake", [{"min_rows": "9"}, {"expect_rows": "9"}, {"max_unassign": "0"}])
+def test_brakes_that_are_given_when_a_saved_plan_is_sent_hold(online: OnlineDesk, brake: dict) -> None:
+    online.have((A, "D1"))
+    rows = [(A, "D1", "unassign")]
+    saved = online.plan(rows)
+    with pytest.raises(BrakeError):
+        online.run(rows, run_id=saved.folder.name, **brake)
+    assert "unassign" not in online.actions
+
+
+# What goes wrong
+
+
+def test_a_server_that_is_not_the_api_ends_the_look_with_4(online: OnlineDesk) -> None:
+    online.server.script = lambda _: Says(404, b"<html>nothing here</html>")
+    with pytest.raises(BatchError) as stopped:
+        online.plan([(A, "D1", "assign"), (B, "D1", "assign")])
+    assert stopped.value.exit_code == 4
+    assert "no Telemetron API" in str(stopped.value)
+
+
+def test_customers_whose_query_failed_are_asked_again_at_once(online: OnlineDesk) -> None:
+    online.have((A, "D1"), (B, "D1"))
+    online.server.script = lambda seen: Says(500, {"error": "broken"}) if seen.body.get("email") == B else None
+    rows = [(A, "D1", "assign"), (B, "D1", "assign")]
+    online.plan(rows, attempts="1")
+    online.server.script = lambda _: None
+    assert words_of(online.plan(rows, attempts="1").folder) == ["alreadySo", "alreadySo"]
+    assert asked_customers(online).count(A) == 1
+
+
+def test_a_look_is_repeated_after_another_run_has_written(online: OnlineDesk) -> None:
+    online.have((A, "D1"))
+    rows = [(A, "D1", "unassign")]
+    online.plan(rows)
+    other = online.run([(A, "D1", "unassign"), (A, "D2", "unassign")], run_id="other")
+    later = online.clock.wall() + 1
+    os.utime(other.folder / "journal.sqlite3", (later, later))
+    assert words_of(online.plan(rows).folder) == ["notThisCustomers"]
+
+
+def test_a_run_that_is_only_planned_has_nothing_to_report_or_verify(online: OnlineDesk) -> None:
+    saved = online.plan([(A, "D1", "assign")])
+    with pytest.raises(JournalError, match="nothing to report"):
+        pipeline.report(saved.folder)
+    with pytest.raises(JournalError, match="nothing to verify"):
+        pipeline.verify(saved.folder, ENVIRON)
+    assert not (saved.folder / "attention.csv").exists()
+
+
+def test_rows_that_a_saved_plan_leaves_out_must_still_be_settled(online: OnlineDesk) -> None:
+    online.have((A, "D1"))
+    night = {"since_last": True, "job": "night"}
+    first = [(A, "D1", "unassign")]
+    online.run(first, run_id="one", **night)
+    rows = [*first, (B, "D2", "assign")]
+    saved = online.plan(rows, **night)
+    assert words_of(saved.folder)[0] == "unchanged"
+    online.run([(A, "D1", "assign")], run_id="back")
+    with pytest.raises(JournalError, match="have been changed since its plan was saved"):
+        online.run(rows, run_id=saved.folder.name, **night)
+
+
+def test_a_plan_is_not_sent_for_another_organisation(online: OnlineDesk) -> None:
+    rows = [(A, "D1", "assign")]
+    saved = online.plan(rows, organisation="one")
+    with pytest.raises(JournalError, match="planned with another --organisation"):
+        online.run(rows, run_id=saved.folder.name, organisation="two")
 
 
 # The run
@@ -282,7 +362,7 @@ def test_what_somebody_else_changed_in_between_is_reported(online: OnlineDesk) -
     assert ran.outcomes[:2] == ["skipped", "alreadyAssigned"]
     assert ran.json["rowsChangedByOthers"] == 1
     page = (ran.folder / "report.html").read_text()
-    assert "somebody else has changed these customers" in page
+    assert "has changed these customers" in page
 
 
 # Any world

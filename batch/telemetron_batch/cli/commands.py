@@ -155,10 +155,13 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     """Send the assignments in FILEs and reconcile every row.
 
     The same command with the same --run-id continues a stopped run. On a terminal it shows the plan and asks
-    before sending. With --shard it takes no FILE: it makes one shard of a run that `plan --shards` prepared.
+    before sending. With the --run-id of a saved plan it takes no FILE and sends that plan. With --shard it takes
+    none either: it makes one shard of a run that `plan --shards` prepared.
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
+        if not files and config.shard is None and config.run_id is not None and _is_run(config.folder):
+            _resume_planned(config, flags)
         _check_shard(config)
         _warn_of_airflow(config)
         from telemetron_batch.cli import terminal
@@ -168,6 +171,27 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
         with tolerate_closed_stdout():
             show(summary, config.output)
     raise SystemExit(summary.exit_code)
+
+
+def _is_run(folder: Path) -> bool:
+    return os.path.lexists(folder / "journal.sqlite3")
+
+
+def _resume_planned(config: Any, flags: Mapping[str, Any]) -> None:
+    """Do what `resume` does, for `run --run-id ID` without FILE: the plan of that run, with its own options."""
+    import_pyarrow_without_pandas()
+    from telemetron_batch.run import pipeline
+
+    more = {"as_json": config.output.json, "verbose": config.output.verbose, "quiet": config.output.quiet}
+    more |= {one.key: flags[one.key] for one in (OPTIONS_BY_KEY["base_url"], *_RESUME_OPTIONS)}
+    taken = {"config", "profile", "reports_dir", "run_id", "yes", "no_progress", "out_of_order"}
+    ignored = [one.name for one in OPTIONS if flags.get(one.key) and one.key not in taken | {*more, "json"}]
+    if ignored:
+        raise ConfigError(
+            f"--{ignored[0]} cannot be given to a planned run without its FILE", "name the file too, or leave it out"
+        )
+    resume = partial(pipeline.resume, out_of_order=bool(flags["out_of_order"]))
+    _resume_or_verify(resume, config.folder, shared_reports_dir=bool(flags["shared_reports_dir"]), **more)
 
 
 def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
@@ -267,7 +291,8 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
     taken = (OPTIONS_BY_KEY["base_url"], *_RESUME_OPTIONS)
-    given = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
+    texts = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
+    given = {variable: "true" if text is True else text for variable, text in texts.items()}
     environ = {**os.environ, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, observer=terminal.TerminalObserver(output))

@@ -21,7 +21,7 @@ from telemetron_batch.domain.printable import json_text, printable
 from telemetron_batch.domain.stops import ExitCode, StopReason
 from telemetron_batch.reports.summary import verdict_sentence
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.storage.clock import duration
+from telemetron_batch.storage.clock import duration, iso
 from telemetron_batch.storage.commands import command, rerun_command, shard_command
 
 if TYPE_CHECKING:  # commands that only list or check must not load what plans and sends
@@ -170,7 +170,7 @@ def _preview_lines(plan: PlanSummary) -> list[str]:
     """Return what a look at the customers shows, and what it cannot show; nothing without a look."""
     if plan.preview is None:
         return []
-    lines = [f"Online: {plan.preview.sentence}"]
+    lines = [f"Online, {iso(plan.preview.looked_at)}: {plan.preview.sentence}"]
     if missed := plan.preview.customers_not_known:
         lines.append(f"{_counted(missed, 'customer')} could not be queried")
     return [*lines, "Cannot be seen: whether Telemetron knows a device, and who else has it"]
@@ -453,7 +453,7 @@ def _sending_lines(fields: Mapping[str, Any]) -> Iterator[str]:
 def _preview_result(fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield how many rows ended otherwise than a look before sending let expect."""
     if changed := fields.get("rowsChangedByOthers"):
-        yield f"{_counted(changed, 'row')} ended otherwise than the look said: somebody else changed these customers."
+        yield f"{_counted(changed, 'row')} ended otherwise than the look said: these customers were changed in between."
 
 
 def _remaining_lines(summary: Summary) -> Iterator[str]:

@@ -66,8 +66,8 @@ class Preview:
     """Unknown customers with an assign that is sent."""
     customers_not_known: int
     """Customers that could not be queried."""
-    unassigns_that_change: int
-    """Unassigns that will take a device away."""
+    looked_at: float
+    """When the look ended, in seconds since the epoch."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of the JSON documents."""
@@ -75,15 +75,20 @@ class Preview:
             "preview": {str(word): count for word, count in self.rows.items()},
             "customersToCreate": self.customers_to_create,
             "customersNotKnown": self.customers_not_known,
-            "unassignsThatChange": self.unassigns_that_change,
         }
 
     @classmethod
-    def of_json(cls, fields: Mapping[str, Any]) -> "Preview":
-        """Return the preview that `as_json` gave."""
+    def of_fact(cls, fields: Mapping[str, Any] | None) -> "Preview | None":
+        """Return the complete look that a journal recorded: what `as_json` gave, and `endedAt`. None without one."""
+        if fields is None or fields["endedAt"] is None:
+            return None
         rows = {word: int(fields["preview"].get(word, 0)) for word in PREVIEW_WORDS}
-        names = ("customersToCreate", "customersNotKnown", "unassignsThatChange")
-        return cls(rows, *(int(fields[name]) for name in names))
+        return cls(
+            rows=rows,
+            customers_to_create=int(fields["customersToCreate"]),
+            customers_not_known=int(fields["customersNotKnown"]),
+            looked_at=float(fields["endedAt"]),
+        )
 
     @property
     def sentence(self) -> str:

@@ -74,12 +74,6 @@ def check_preview(preview: Preview, file: Path, plan: Plan, brakes: Brakes) -> N
             f"{unassigns} would have no effect, more than --max-skipped {brakes.max_skipped}",
             f"nothing was sent; look at {file}, then raise --max-skipped",
         )
-    taken = preview.unassigns_that_change
-    if brakes.max_unassign is not None and taken > brakes.max_unassign.limit_for(plan.rows_for_percent_limits):
-        raise BrakeError(
-            f"{taken} unassigns would take a device away, more than --max-unassign {brakes.max_unassign}",
-            f"nothing was sent; look at {file}, then raise --max-unassign",
-        )
 
 
 def check_age(ages: Iterable[tuple[str, float]], brakes: Brakes) -> None:

@@ -17,6 +17,7 @@ from telemetron_batch.planning.calls import Stage
 from telemetron_batch.planning.held_rows import HoldReason, SpellingVariants
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.rows.rows import InvalidRows
+from telemetron_batch.storage.clock import iso
 
 _LINES: Final = 5
 """Most lines, or ranges of lines, of one file that a message names."""
@@ -132,7 +133,7 @@ class PlanSummary:
             "problems": [
                 {"problem": kind.title, "rows": kind.rows, "firstLines": list(kind.lines)} for kind in self.problems
             ],
-            **({} if self.preview is None else self.preview.as_json()),
+            **({} if self.preview is None else {**self.preview.as_json(), "previewedAt": iso(self.preview.looked_at)}),
         }
 
 

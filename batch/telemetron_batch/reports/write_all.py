@@ -152,7 +152,7 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
         reconciliation=reconciliation,
         plan=replace(
             summarize(reconciliation.plan, journal.input_files, rate, journal.fact(Fact.SINCE)),
-            preview=Preview.of_json(fields) if "preview" in fields else None,
+            preview=Preview.of_fact(journal.fact(Fact.PREVIEW)),
         ),
         changed_by_others=_changed_by_others(journal, reconciliation),
         timeline=_timeline(journal, fields["attempts"]),
@@ -176,11 +176,10 @@ def _timeline(journal: Journal, attempts: int) -> Timeline | None:
 
 def _preview_fields(journal: Journal, changed: Ints) -> dict[str, Any]:
     """Return the fields about the look before sending; nothing without a complete one."""
-    fields = journal.fact(Fact.PREVIEW)
-    if fields is None or fields["endedAt"] is None:
+    preview = Preview.of_fact(journal.fact(Fact.PREVIEW))
+    if preview is None:
         return {}
-    preview = {**Preview.of_json(fields).as_json(), "previewedAt": iso(fields["endedAt"])}
-    return {**preview, "rowsChangedByOthers": len(changed)}
+    return {**preview.as_json(), "previewedAt": iso(preview.looked_at), "rowsChangedByOthers": len(changed)}
 
 
 def _changed_by_others(journal: Journal, reconciliation: Reconciliation) -> Ints:

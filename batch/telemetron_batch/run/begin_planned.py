@@ -3,28 +3,39 @@
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import httpx2
 
+from telemetron_batch.config.config import Brakes
 from telemetron_batch.domain.approval import ApprovalPolicy
-from telemetron_batch.domain.errors import BatchError, BrakeError
+from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
+from telemetron_batch.planning.brakes import check_age, check_plan, check_rows
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.run.approval import ApprovalRequest
-from telemetron_batch.run.delta_history import job_identity
+from telemetron_batch.run.delta_history import find_delta, job_identity
 from telemetron_batch.run.history import recorded_runs
 from telemetron_batch.run.plan_note import SUFFIX
 from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content
-from telemetron_batch.run.preview import look_before_sending
+from telemetron_batch.run.preview import check_look, look_before_sending
 from telemetron_batch.run.save_plan import record_saved_plan, require_same_plan
 from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.approval_folder import remove
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.system_users import SystemUsers
+
+_BRAKES_BEFORE_SENDING: Final = ("min_rows", "expect_rows", "max_age", "max_unassign")
+
+
+def is_unsent_plan(journal: Journal) -> bool:
+    """Return whether the plan of a run was saved and the run has not begun."""
+    saved, ended = journal.fact(Fact.SAVED_PLAN), journal.fact(Fact.ENDED_AT)
+    return saved is not None and ended is None and not journal.has_attempts()
 
 
 def begin_planned_run(
@@ -42,15 +53,61 @@ def begin_planned_run(
     if planned is None or not has_sent:
         planned = record_saved_plan(config, plan, journal, send_context.clock, users)
     require_same_plan(planned, plan, journal)
-    if not has_sent:
-        request = ApprovalRequest.of(journal.path.parent, journal.fact, config.approvals_dir)
-        approval = request.require(users, send_context.clock.wall()) if request and planned.needs_approval else None
-        _require_new_content(send_context)
-        preview = look_before_sending(send_context, plan, transport) if config.online else None
-        _confirm(plan, send_context, preview or _earlier_preview(journal))
-        _record_begin(send_context, approval)
-        if request is not None and approval is not None:
-            _remove_note(request)
+    if has_sent:
+        return
+    request = ApprovalRequest.of(journal.path.parent, journal.fact, config.approvals_dir)
+    if not planned.needs_approval:
+        request = None
+    _require_approval(request, users, send_context)
+    _require_same_organisation(send_context)
+    _check_brakes_given_now(plan, send_context)
+    _require_new_content(send_context)
+    _require_same_basis(plan, send_context)
+    preview = look_before_sending(send_context, plan, transport) if config.online else _earlier_look(plan, send_context)
+    _confirm(plan, send_context, preview)
+    # The look and the question may have taken long.
+    _record_begin(send_context, _require_approval(request, users, send_context))
+    if request is not None:
+        _remove_note(request)
+
+
+def _require_approval(
+    request: ApprovalRequest | None, users: SystemUsers, send_context: SendContext
+) -> Approval | None:
+    """Return the approval of the plan; None if it needs none. Raises ApprovalError if there is no valid one."""
+    return None if request is None else request.require(users, send_context.clock.wall())
+
+
+def _require_same_organisation(send_context: SendContext) -> None:
+    """Raise JournalError if the run would be sent for another account than it was planned for."""
+    config, journal = send_context.config, send_context.journal
+    if (journal.fact(Fact.OPTIONS) or {}).get("organisation") != config.given_options.get("organisation"):
+        what = f"run {config.folder.name} was planned with another --organisation"
+        raise JournalError(what, "nothing was sent; give the same one, or plan under another --run-id")
+
+
+def _check_brakes_given_now(plan: Plan, send_context: SendContext) -> None:
+    """Raise BrakeError where a brake holds that was not given, or had another value, when the plan was saved."""
+    config, journal = send_context.config, send_context.journal
+    recorded, given = journal.fact(Fact.OPTIONS) or {}, config.given_options
+    names = [name for name in _BRAKES_BEFORE_SENDING if given.get(name) != recorded.get(name)]
+    brakes = replace(Brakes(), **{name: getattr(config.brakes, name) for name in names})
+    files, now = journal.input_files, send_context.clock.wall()
+    check_rows(sum(file.record_count for file in files), brakes)
+    check_age([(one.path, now - one.written) for one in files if one.written is not None], brakes)
+    check_plan(plan, brakes)
+
+
+def _require_same_basis(plan: Plan, send_context: SendContext) -> None:
+    """Raise JournalError if rows that `--since-last` leaves out are not settled any more."""
+    config, journal = send_context.config, send_context.journal
+    if not plan.confirmed_by.any():
+        return
+    job = job_identity(config, journal.input_files, send_context.clock.wall())
+    delta = find_delta(job, plan.rows, config.full_every, config.folder)
+    if (delta.confirmed_by[plan.confirmed_by > 0] == 0).any():
+        what = f"rows that run {config.folder.name} leaves out have been changed since its plan was saved"
+        raise JournalError(what, "nothing was sent; plan the file again under another --run-id")
 
 
 def _require_new_content(send_context: SendContext) -> None:
@@ -62,10 +119,12 @@ def _require_new_content(send_context: SendContext) -> None:
     refuse_repeated_content(config, send_context.journal.input_files, others, observer)
 
 
-def _earlier_preview(journal: Journal) -> Preview | None:
-    """Return what a complete look before this process showed."""
-    fields = journal.fact(Fact.PREVIEW)
-    return None if fields is None or fields["endedAt"] is None else Preview.of_json(fields)
+def _earlier_look(plan: Plan, send_context: SendContext) -> Preview | None:
+    """Return what a complete look before this process showed; None without one. Raises BrakeError if a brake holds."""
+    preview = Preview.of_fact(send_context.journal.fact(Fact.PREVIEW))
+    if preview is not None:
+        check_look(preview, plan, send_context)
+    return preview
 
 
 def _confirm(plan: Plan, send_context: SendContext, preview: Preview | None) -> None:

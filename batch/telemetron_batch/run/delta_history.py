@@ -124,12 +124,15 @@ def _job_key(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
     return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
 
 
-def find_delta(job: JobIdentity, rows: Rows, full_every: float) -> Delta:
-    """Return which rows are settled; leave them out if the last full run started less than `full_every` seconds ago."""
+def find_delta(job: JobIdentity, rows: Rows, full_every: float, own_folder: Path | None = None) -> Delta:
+    """Return which rows are settled; leave them out if the last full run started less than `full_every` seconds ago.
+
+    `own_folder` is that of the run itself, if it exists already.
+    """
     nothing, sent = np.zeros(len(rows), dtype=np.int64), "everything is sent: "
     skipped_runs: list[str] = []
     try:
-        last, others = _runs(job, skipped_runs.append)
+        last, others = _runs(job, own_folder, skipped_runs.append)
         skipped_runs = [f"{one}, so what it settled or changed since is not known" for one in skipped_runs]
         sent = "; ".join([*skipped_runs, sent])
         if last is None:
@@ -236,12 +239,15 @@ def _acted_since(path: Path, moment: float) -> bool:
         return journal.acted_since(moment, _LATE_EFFECT_S)
 
 
-def _runs(job: JobIdentity, warn: Callable[[str], None]) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
+def _runs(
+    job: JobIdentity, own_folder: Path | None, warn: Callable[[str], None]
+) -> tuple[_PreviousRun | None, list[_PreviousRun]]:
     """Return the base run, and the other runs that may have changed something since; all runs if there is no base run.
 
     `warn` is called for runs that belong to another user; they are ignored.
     """
-    journals = [folder / JOURNAL_NAME for folder in run_folders(job.reports_dir, warn)]
+    folders = (folder for folder in run_folders(job.reports_dir, warn) if folder != own_folder)
+    journals = [folder / JOURNAL_NAME for folder in folders]
     api = api_identity(job.base_url)
     there = [past for past in map(_read_previous_run, journals) if api_identity(past.base_url) == api]
     answering = (past for past in there if past.is_finished_run_of(job))

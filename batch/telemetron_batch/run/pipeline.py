@@ -36,7 +36,7 @@ from telemetron_batch.journal.resume_hint import (
 )
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.run.begin_planned import begin_planned_run
+from telemetron_batch.run.begin_planned import begin_planned_run, is_unsent_plan
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.locking import (
     LockWaiter,
@@ -270,6 +270,7 @@ def verify(
         if journal.is_in_shards and journal.fact(Fact.ENDED_AT) is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         journal.require_complete()
+        _require_begun(journal, "verify")
         plan = replan_from_journal(journal, scratch)
         if plan.calls:
             _verify(SendContext(config, plan, journal, observer, clock, lease), transport)
@@ -277,6 +278,14 @@ def verify(
             # Only the run's own verification was stopped or killed, and this one has replaced it.
             journal.set_facts(stop=None, endedAt=journal.fact(Fact.ENDED_AT) or clock.wall())
         return finish_run(config, plan, journal)
+
+
+def _require_begun(journal: Journal, what: str) -> None:
+    """Raise JournalError for a run whose plan was saved and which has not begun: it has no outcomes."""
+    if is_unsent_plan(journal):
+        name = journal.path.parent.name
+        resume = command("resume", journal.path.parent, journal.base_url_flag)
+        raise JournalError(f"run {name} is only planned, so there is nothing to {what}", f"to send it, run {resume}")
 
 
 def _verify(send_context: SendContext, transport: httpx2.AsyncBaseTransport | None) -> None:
@@ -299,5 +308,6 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
         errors_as_stop_if_sent(journal),
         run_scratch(folder, lease) as scratch,
     ):
+        _require_begun(journal, "report")
         config = load_stored_config(folder, journal.fact(Fact.OPTIONS), with_key=False)
         return rewrite_files(replace(config, xlsx=config.xlsx or xlsx), replan_from_journal(journal, scratch), journal)

@@ -3,7 +3,9 @@
 `preview_plan` is the command `plan --online`; a run with `--online` calls `look_before_sending` as its first step.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -12,7 +14,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.errors import JournalError, QueryError
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
+from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.brakes import check_preview
 from telemetron_batch.planning.delta import encode_column
@@ -71,7 +73,7 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
     where it ended early, BrakeError.
     """
     journal, clock = send_context.journal, send_context.clock
-    state = _begin(journal, clock.wall())
+    state = _begin(send_context)
     if state["endedAt"] is None and plan.calls:
         with open_api(send_context, transport) as target:
             stop = query_customers(send_context, target)
@@ -79,21 +81,46 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
         if stop is not None:
             raise QueryError.of(stop, "nothing was sent")
     words = preview_words(plan, journal.previews())
-    preview = count_preview(plan, words, journal.previews())
-    file = journal.path.parent / PREVIEW
-    write_preview(file, journal.input_files, journal.blocks(), words)
-    ended = {**state, "endedAt": state["endedAt"] or clock.wall(), **preview.as_json()}
+    looked_at = state["endedAt"] or clock.wall()
+    preview = count_preview(plan, words, journal.previews(), looked_at)
+    write_preview(journal.path.parent / PREVIEW, journal.input_files, journal.blocks(), words)
+    ended = {**state, "endedAt": looked_at, **preview.as_json()}
     journal.set_facts(**{Fact.PREVIEW: ended, Fact.PREVIEW_WORDS: encode_column(words)})
-    check_preview(preview, file, plan, send_context.config.brakes)
+    check_look(preview, plan, send_context)
     return preview
 
 
-def _begin(journal: Journal, now: float) -> dict[str, Any]:
-    """Return the state of the look: that of an unfinished or a fresh one, else that of a new one."""
+def check_look(preview: Preview, plan: Plan, send_context: SendContext) -> None:
+    """Raise BrakeError if a look shows more than a brake allows."""
+    check_preview(preview, send_context.journal.path.parent / PREVIEW, plan, send_context.config.brakes)
+
+
+def _begin(send_context: SendContext) -> dict[str, Any]:
+    """Return the state of the look: that of an unfinished or a fresh one, else that of a new one.
+
+    Customers whose query failed are queried again.
+    """
+    journal, now = send_context.journal, send_context.clock.wall()
     state: dict[str, Any] | None = journal.fact(Fact.PREVIEW)
-    if state is not None and (state["endedAt"] is None or 0 <= now - state["endedAt"] < FRESH_S):
+    if state is not None and state["endedAt"] is None:
         return state
+    if state is not None and 0 <= now - state["endedAt"] < FRESH_S and not _others_wrote(send_context, state):
+        return {**state, "endedAt": None} if state["customersNotKnown"] else state
     journal.clear_previews()
     state = {"startedAt": now, "endedAt": None}
     journal.set_facts(**{Fact.PREVIEW: state, Fact.PREVIEW_WORDS: None})
     return state
+
+
+def _others_wrote(send_context: SendContext, state: Mapping[str, Any]) -> bool:
+    """Return whether the journal of another run was written to since a look began, so that the look may be outdated."""
+    folder = send_context.journal.path.parent
+    journals = (path for path in folder.parent.glob(f"*/{JOURNAL_NAME}*") if path.parent != folder)
+    return any(_written_at(path) >= state["startedAt"] for path in journals)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

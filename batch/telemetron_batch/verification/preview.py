@@ -41,8 +41,8 @@ def preview_words(plan: Plan, queries: Iterable[CustomerHoldings]) -> Words:
     return words
 
 
-def count_preview(plan: Plan, words: Words, queries: Iterable[CustomerHoldings]) -> Preview:
-    """Return the preview in numbers."""
+def count_preview(plan: Plan, words: Words, queries: Iterable[CustomerHoldings], looked_at: float) -> Preview:
+    """Return the preview in numbers; `looked_at` is when the look ended, in seconds since the epoch."""
     counts = np.bincount(words, minlength=len(PREVIEW_WORDS)).tolist()
     keys, is_assign = plan.sent_keys(), plan.rows.action == Action.ASSIGN.code
     is_created = ((words == PreviewWord.CUSTOMER_UNKNOWN.code) & is_assign)[keys.rows]
@@ -50,7 +50,7 @@ def count_preview(plan: Plan, words: Words, queries: Iterable[CustomerHoldings])
         rows=dict(zip(PREVIEW_WORDS, counts, strict=True)),
         customers_to_create=len(np.unique(keys.customer[is_created])),
         customers_not_known=sum(query.devices is None for query in queries),
-        unassigns_that_change=int(np.count_nonzero((words == PreviewWord.WILL_CHANGE.code) & ~is_assign)),
+        looked_at=looked_at,
     )
 
 
