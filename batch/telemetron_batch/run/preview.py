@@ -81,7 +81,8 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
     words = preview_words(plan, journal.previews())
     preview = count_preview(plan, words, journal.previews())
     file = journal.path.parent / PREVIEW
-    write_preview(file, journal.input_files, journal.blocks(), words)
+    has_owners = journal.fact(Fact.OWNERS) is not None
+    write_preview(file, journal.input_files, journal.blocks(), words, has_owners=has_owners)
     ended = {**state, "endedAt": state["endedAt"] or clock.wall(), **preview.as_json()}
     journal.set_facts(**{Fact.PREVIEW: ended, Fact.PREVIEW_WORDS: encode_column(words)})
     check_preview(preview, file, plan, send_context.config.brakes)
