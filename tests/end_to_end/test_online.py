@@ -137,6 +137,58 @@ def test_several_files_are_told_apart(online: OnlineDesk) -> None:
         assert [(row["file"], row["line"]) for row in csv.DictReader(file)] == [("one.csv", "2"), ("two.csv", "2")]
 
 
+OWNERS = f"customerEmail,deviceIdentifier\n{A},D1\n{B},D2\n"
+
+
+def previewed(folder: Path) -> list[list[str]]:
+    with (folder / "preview.csv").open(encoding="utf-8", newline="") as file:
+        return [*csv.reader(file)]
+
+
+def test_the_file_says_from_whom_a_device_of_a_list_without_customers_is_taken(online: OnlineDesk) -> None:
+    online.have((A, "D1"))
+    owners = online.file(OWNERS, "owners.csv")
+    saved = online.plan(online.file("Serial,note\nD1,x\nD2,y\nD3,z\n"), action="unassign", owners=owners)
+    assert previewed(saved.folder) == [
+        ["customerEmail", "Serial", "note", "line", "preview"],
+        [A, "D1", "x", "2", "willChange"],
+        [B, "D2", "y", "3", "customerUnknown"],
+        ["", "D3", "z", "4", "invalid"],
+    ]
+
+
+def test_found_customers_fill_the_empty_cells_of_the_lists_own_customer_column(online: OnlineDesk) -> None:
+    owners = online.file(OWNERS, "owners.csv")
+    rows = online.file(f"Serial,E-mail\nD1,\nD2,{C.upper()}\nD3,\n")
+    saved = online.plan(rows, action="unassign", owners=owners)
+    assert [row[:2] for row in previewed(saved.folder)] == [
+        ["Serial", "E-mail"],
+        ["D1", A],
+        ["D2", C.upper()],
+        ["D3", ""],
+    ]
+
+
+def test_several_lists_without_customers_get_one_customer_column(online: OnlineDesk) -> None:
+    owners = online.file(OWNERS, "owners.csv")
+    lists = [online.file(text, f"{n}.csv") for n, text in enumerate(("Serial\nD1\n", "MAC,n\nD2,1\n"))]
+    options = {"base_url": BASE_URL, "reports_dir": str(online.folder / "reports"), "online": True}
+    config = resolve(lists, {**options, "action": "unassign", "owners": owners}, {"TELEMETRON_API_KEY": KEY})
+    header, *rows = previewed(preview_plan(config, online.face, online.clock, online.server).folder)
+    assert header == ["file", "customerEmail", "deviceIdentifier", "n", "line", "preview"]
+    assert [row[:3] for row in rows] == [["0.csv", A, "D1"], ["1.csv", B, "D2"]]
+
+
+def test_the_file_of_a_reopened_plan_still_names_the_customers_found(online: OnlineDesk) -> None:
+    owners = online.file(OWNERS, "owners.csv")
+    flags = {"action": "unassign", "owners": owners}
+    rows = online.file("Serial\nD1\n")
+    folder = online.plan(rows, **flags).folder
+    (folder / "preview.csv").unlink()
+    online.plan(rows, **flags)
+    assert previewed(folder)[1][:2] == [A, "D1"]
+
+
 # What it does and does not do
 
 

@@ -3,7 +3,7 @@
 import gzip
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.config.config import resolve
+from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.domain.errors import BatchError, ConfigError, InputError, JournalError
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.feed_back import attention_config
 from telemetron_batch.run.make_plan import make_plan
+from telemetron_batch.run.preview import preview_plan
+from telemetron_batch.run.save_plan import SavedPlan, save_plan
+from telemetron_batch.sending.observer import RunObserver
 from tests.conftest import ENVIRON, KEY, Desk, Ran
-from tests.support.scripted import Says, once
+from tests.support.scripted import BASE_URL, Says, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 OWNERS = f"customerEmail,deviceIdentifier\n{A},SN-1\n{B},SN-2\n{A},SN-3\n"
@@ -293,6 +297,45 @@ def test_the_plan_counts_owners_and_names_their_source(returns: Returns) -> None
     assert fields["owners"]["name"] == "owners.csv"
     assert plan.owner_sentences == ["1 owner found in owners.csv, 1 not found"]
     assert fields["problems"] == [{"problem": "owner not found", "rows": 1, "firstLines": [3]}]
+
+
+SAVERS = {
+    "save": lambda returns, config: save_plan(config, returns.desk.face, returns.desk.clock),
+    "online": lambda returns, config: preview_plan(config, returns.desk.face, returns.desk.clock, returns.desk.server),
+}
+
+
+@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
+def test_a_saved_plan_counts_owners_as_a_plan_does_also_once_it_is_reopened(
+    save: Callable[[Returns, RunConfig], SavedPlan], returns: Returns
+) -> None:
+    owners = returns.desk.file(f"{OWNERS}Total,3\n", "owners.csv")
+    rows, reports = returns.desk.file("Serial\nSN-1\nSN-7\n"), str(returns.desk.folder / "reports")
+    options = {"owners": owners, "action": "unassign", "reports_dir": reports, "base_url": BASE_URL}
+    config = resolve([rows], options, {"TELEMETRON_API_KEY": KEY})
+    plain = make_plan(config).as_json()
+    assert (plain["ownersFound"], plain["ownersNotFound"], len(plain["warnings"])) == (1, 1, 1)
+    for saved in (save(returns, config), save(returns, config)):
+        assert plain.items() <= saved.as_json().items()
+        assert saved.summary.owner_sentences == ["1 owner found in owners.csv, 1 not found"]
+
+
+class PlansShown(RunObserver):
+    """Keeps the plans that it is asked to confirm."""
+
+    def __init__(self) -> None:
+        self.sentences: list[Sequence[str]] = []
+
+    def confirm_plan(self, plan: PlanSummary) -> bool:
+        self.sentences.append(plan.owner_sentences)
+        return True
+
+
+def test_a_run_that_looks_first_shows_the_owners_with_its_plan(returns: Returns) -> None:
+    returns.desk.face = shown = PlansShown()
+    ran = returns.run("Serial\nSN-1\nSN-7\n", online=True)
+    assert shown.sentences == [["1 owner found in owners.csv, 1 not found"]]
+    assert (ran.json["ownersFound"], ran.json["ownersNotFound"]) == (1, 1)
 
 
 def stopped(returns: Returns) -> Ran:

@@ -22,11 +22,13 @@ from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.make_plan import make_plan
 from telemetron_batch.run.prepare import load_input
+from telemetron_batch.run.save_plan import save_plan
 from telemetron_batch.run.undo import configure_undo
 from telemetron_batch.sharding.shard_plan import plan_shards
 from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.spill import Scratch
 from tests.conftest import KEY, Desk, Ran
+from tests.support.people import Office
 from tests.support.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
@@ -218,6 +220,96 @@ def test_a_sharded_run_that_was_not_put_together_is_unclear(history: History) ->
     options = {"base_url": BASE_URL, "reports_dir": str(history.desk.folder / "reports"), "run_id": "s", "shards": "2"}
     plan_shards(resolve([path], options, {"TELEMETRON_API_KEY": KEY}), clock=history.desk.clock)
     assert history.found("SN-1") == {"SN-1": ("", f"owner unclear: {A} (run s: assign not sent yet)")}
+
+
+# Saved plans
+
+
+def save(history: History, *rows: Row, **flags: Any) -> str:
+    """Save a plan as run `p`; return the path of its input."""
+    path = history.desk.file(rows, "p.csv")
+    options = {"base_url": BASE_URL, "reports_dir": str(history.desk.folder / "reports"), "run_id": "p", **flags}
+    save_plan(resolve([path], options, {"TELEMETRON_API_KEY": KEY}), clock=history.desk.clock)
+    return path
+
+
+@pytest.mark.parametrize("row", [TAKE_A, GIVE_B])
+def test_a_plan_that_was_saved_and_not_sent_says_nothing(row: Row, history: History) -> None:
+    history.run(GIVE_A)
+    save(history, row)
+    assert history.found("SN-1") == {"SN-1": (A, "owner from run n1")}
+
+
+def test_a_saved_return_does_not_keep_the_same_list_from_being_run_under_another_id(history: History) -> None:
+    history.run(GIVE_A)
+    path = history.desk.file("Serial\nSN-1\n", "scan.csv")
+    flags = {"base_url": BASE_URL, "reports_dir": str(history.desk.folder / "reports"), "action": "unassign"}
+    save_plan(resolve([path], {**flags, "owners": "runs"}, {"TELEMETRON_API_KEY": KEY}), clock=history.desk.clock)
+    assert history.desk.run(path, run_id="r", action="unassign", owners="runs").outcomes == ["unassigned"]
+
+
+@pytest.mark.parametrize("state", ["awaitingApproval", "approved"])
+def test_a_plan_that_waits_for_an_approval_or_for_its_run_says_nothing(state: str, history: History) -> None:
+    history.run(GIVE_A)
+    office = Office(history.desk)
+    saved = office.save(history.desk.file([TAKE_A], "p.csv"), run_id="p", approval="second")
+    if state == "approved":
+        office.approve(saved.fingerprint, run="p")
+    assert office.line("p").state == state
+    assert history.found("SN-1") == {"SN-1": (A, "owner from run n1")}
+
+
+def test_a_saved_plan_that_began_and_stopped_leaves_its_other_rows_unclear(history: History) -> None:
+    rows = [(A, "SN-1", "assign"), (B, "SN-2", "assign")]
+    path = save(history, *rows)
+    history.desk.server.script = once(None, REFUSED)
+    assert history.desk.run(path, run_id="p", concurrency="1").outcomes == ["assigned", "notSent"]
+    assert history.found("SN-1", "SN-2") == {
+        "SN-1": (A, "owner from run p"),
+        "SN-2": ("", f"owner unclear: {B} (run p: assign not sent yet)"),
+    }
+
+
+def test_a_saved_plan_that_began_and_was_killed_leaves_its_rows_unclear(history: History) -> None:
+    path = save(history, (A, "SN-1", "assign"), (B, "SN-2", "assign"))
+
+    def die(_: Seen) -> None:
+        raise Death
+
+    history.desk.server.script = die
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - a group around the death
+        history.desk.run(path, run_id="p", concurrency="1")
+    assert [detail for _, detail in history.found("SN-1", "SN-2").values()] == [
+        f"owner unclear: {A} (run p: assign unconfirmed)",
+        f"owner unclear: {B} (run p: assign not sent yet)",
+    ]
+
+
+def test_a_saved_plan_that_a_process_works_on_is_unclear(history: History) -> None:
+    history.run(GIVE_A)
+    save(history, TAKE_A)
+    lock = Lock.acquire(history.folder("p") / LOCK_NAME, LockOwner(1, "now", "p"), "run p")
+    try:
+        found = history.found("SN-1")
+    finally:
+        lock.release()
+    assert found["SN-1"][1].startswith(f"owner unclear: {A} (run p: unassign not sent yet)")
+
+
+def test_a_saved_plan_whose_journal_lost_records_is_unclear(history: History) -> None:
+    history.run(GIVE_A)
+    history.desk.run(save(history, TAKE_A), run_id="p")
+    with closing(sqlite3.connect(history.folder("p") / JOURNAL_NAME)) as journal, journal:
+        for table in ("results", "attempts"):
+            journal.execute(f"DELETE FROM {table}")
+        journal.execute("DELETE FROM meta WHERE name = ?", (Fact.SUMMARY,))
+    assert history.found("SN-1")["SN-1"][1].startswith(f"owner unclear: {A} (run p: unassign unconfirmed)")
+
+
+def test_an_unsent_plan_under_another_key_does_not_mix_accounts(history: History) -> None:
+    history.run(GIVE_A, organisation="one")
+    save(history, TAKE_A, organisation="two")
+    assert history.found("SN-1") == {"SN-1": (A, "owner from run n1")}
 
 
 def test_a_row_left_out_by_since_last_keeps_the_earlier_word(history: History) -> None:

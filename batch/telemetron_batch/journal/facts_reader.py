@@ -68,6 +68,12 @@ class FactsReader:
             return bool(cursor.fetchone()[0])
 
     @property
+    def is_unsent_plan(self) -> bool:
+        """Whether its plan was saved and nothing was sent; a process may be about to send it."""
+        has_ended = self.fact(Fact.SUMMARY) is not None and self.fact(Fact.ENDED_AT) is not None
+        return self.fact(Fact.SAVED_PLAN) is not None and not has_ended and not self.has_attempts()
+
+    @property
     def is_in_shards(self) -> bool:
         """Whether the run is divided into shards."""
         return self.fact(Fact.SHARD_LAYOUT) is not None

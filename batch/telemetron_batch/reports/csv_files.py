@@ -124,16 +124,23 @@ def attention(report: ReportInput, blocks: Iterable[RowBlock]) -> tuple[list[str
     """
     keys, replaced = _key_headers(report.files), _replaced_headers(report.files)
     own = [header for header in _headers(report.files) if header not in replaced or header in keys]
-    if not any(customer_header(report.files) == header for header in own):
-        own.insert(0, customer_header(report.files))
+    own = _with_customer_header(report.files, own)
     return [text for text, _ in own], _attention_tables(report, blocks, own)
 
 
 def write_preview(
-    path: Path, files: Sequence[InputFile], blocks: Iterable[RowBlock], words: npt.NDArray[np.integer]
+    path: Path,
+    files: Sequence[InputFile],
+    blocks: Iterable[RowBlock],
+    words: npt.NDArray[np.integer],
+    *,
+    has_owners: bool = False,
 ) -> int:
-    """Write the input's own columns, the line and the preview word of each row, in input order; return their number."""
-    own = _headers(files)
+    """Write the input's own columns, the line and the preview word of each row, in input order; return their number.
+
+    `has_owners` is whether customers were looked up; then they are in the customer column, as in an attention file.
+    """
+    own = _with_customer_header(files, _headers(files)) if has_owners else _headers(files)
     names = [*(f"{text} (input)" if text in _PREVIEW_COLUMNS else text for text, _ in own), *_PREVIEW_COLUMNS]
     if len(files) > 1:
         names.insert(0, "file")
@@ -149,7 +156,11 @@ def _preview_tables(
         end = first + block.keys.num_rows
         word = _WORDS.take(pa.array(words[first:end]))
         file = [_constant(files[block.file].name, block)] if len(files) > 1 else []
-        yield [*file, *_cells(files, block, own), _lines(block.keys), word]
+        cells = [
+            _with_found_customers(column, block.keys) if header == customer_header(files) else column
+            for header, column in zip(own, _cells(files, block, own), strict=True)
+        ]
+        yield [*file, *cells, _lines(block.keys), word]
         first = end
 
 
@@ -258,8 +269,14 @@ def _with_found_customers(cells: pa.Array, keys: pa.RecordBatch) -> pa.Array:
     return pc.if_else(is_looked_up, keys["customerEmail"], cells)
 
 
+def _with_customer_header(files: Sequence[InputFile], own: list[Header]) -> list[Header]:
+    """Return the columns; that of the customers is put in front where it is missing."""
+    customers = customer_header(files)
+    return own if customers in own else [customers, *own]
+
+
 def customer_header(files: Sequence[InputFile]) -> Header:
-    """Return the column of customers of an attention file; the input need not have it."""
+    """Return the column of customers of an attention file or a preview; the input need not have it."""
     return ("customerEmail" if len(files) > 1 else files[0].columns.get("customerEmail", "customerEmail")), 0
 
 

@@ -16,13 +16,13 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
 from telemetron_batch.planning.brakes import check_age, check_plan, check_rows
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import summarize
 from telemetron_batch.run.approval import ApprovalRequest
 from telemetron_batch.run.delta_history import find_delta, job_identity
 from telemetron_batch.run.history import recorded_runs
 from telemetron_batch.run.plan_note import SUFFIX
 from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content
 from telemetron_batch.run.preview import check_look, look_before_sending
+from telemetron_batch.run.replan import summarize_from_journal
 from telemetron_batch.run.save_plan import record_saved_plan, require_same_plan
 from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.approval_folder import remove
@@ -130,8 +130,7 @@ def _earlier_look(plan: Plan, send_context: SendContext) -> Preview | None:
 def _confirm(plan: Plan, send_context: SendContext, preview: Preview | None) -> None:
     """Show the plan and, on a terminal, ask. Raises BrakeError if the answer is no."""
     config, journal = send_context.config, send_context.journal
-    since = journal.fact(Fact.SINCE)
-    summary = summarize(plan, journal.input_files, config.sending.rate, since, non_defaults(config))
+    summary = summarize_from_journal(plan, journal, config.sending.rate, non_defaults(config))
     if not send_context.observer.confirm_plan(replace(summary, preview=preview)):
         raise BrakeError("not confirmed", "nothing was sent")
 

@@ -110,7 +110,7 @@ def run_info(folder: Path, users: SystemUsers, now: float) -> RunInfo:
         begun = _begun(journal)
         if in_shards:
             return _in_shards(folder, begun)
-        if journal.fact(Fact.SAVED_PLAN) is not None and not journal.has_attempts():
+        if journal.is_unsent_plan:
             return _planned_run_info(folder, journal, users, now)
         return _run_info(folder, begun, "interrupted", resume)
     finally:

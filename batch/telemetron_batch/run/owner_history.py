@@ -2,8 +2,8 @@
 
 Only runs in the same reports folder against the same base URL and with the same account count; sandbox runs never do.
 The journal of a run that ended names the `OwnerWord` of each row. For a run that was killed or is active, they are
-worked out from its answers; rows without an answer make their devices unclear. A journal that cannot be read stops
-the lookup, because its run may have given or taken any device.
+worked out from its answers; rows without an answer make their devices unclear. A saved plan of which nothing was sent
+tells nothing. A journal that cannot be read stops the lookup, because its run may have given or taken any device.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -178,7 +178,10 @@ def _pass_on(keys: pa.RecordBatch, words: Ints, run: int, wanted: WantedDevices,
 
 
 def _past_runs(config: RunConfig, warn: Callable[[str], None]) -> list[_PastRun]:
-    """Return the earlier runs with the same API and account. Raises JournalError if one cannot be read."""
+    """Return the earlier runs with the same API and account, except unsent plans.
+
+    Raises JournalError if one cannot be read, ConfigError if it is not known which account is meant.
+    """
     api, account = api_identity(config.sending.base_url), _account_of(config)
     found = []
     for folder in run_folders(config.reports_dir, warn):
@@ -209,13 +212,17 @@ def _open(folder: Path) -> Iterator[JournalReader]:
         yield journal
 
 
-def _read(folder: Path) -> _PastRun:
+def _read(folder: Path) -> _PastRun | None:
+    """Return the run in a folder; None if it is a plan of which nothing was sent. Raises JournalError."""
     try:
+        # Before the journal is read, so that a process that ends in between has recorded its attempts.
+        is_active = is_in_use(folder / LOCK_NAME)
         with _open(folder) as journal:
             if journal.fact(Fact.BASE_URL) is None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
-            run = RecordedRun.of(folder, journal.fact)
-            return _PastRun(run, _time_of(folder, journal))
+            if journal.is_unsent_plan and not journal.records_lost and not is_active:
+                return None
+            return _PastRun(RecordedRun.of(folder, journal.fact), _time_of(folder, journal))
     except JournalError as exc:
         raise _unreadable(folder, exc) from exc
 

@@ -83,7 +83,9 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
     words = preview_words(plan, journal.previews())
     looked_at = state["endedAt"] or clock.wall()
     preview = count_preview(plan, words, journal.previews(), looked_at)
-    write_preview(journal.path.parent / PREVIEW, journal.input_files, journal.blocks(), words)
+    has_owners = journal.fact(Fact.OWNERS) is not None
+    file = journal.path.parent / PREVIEW
+    write_preview(file, journal.input_files, journal.blocks(), words, has_owners=has_owners)
     ended = {**state, "endedAt": looked_at, **preview.as_json()}
     journal.set_facts(**{Fact.PREVIEW: ended, Fact.PREVIEW_WORDS: encode_column(words)})
     check_look(preview, plan, send_context)

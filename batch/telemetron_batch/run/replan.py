@@ -1,17 +1,20 @@
 """From a journal to the plan that its run was started with."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import JournalError
-from telemetron_batch.domain.model import PlanOptions
+from telemetron_batch.domain.model import OwnersSummary, PlanOptions
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.reader import JournalReader
 from telemetron_batch.planning.delta import decode_column
 from telemetron_batch.planning.plan import Plan
+from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.planning.planner import plan_calls
 from telemetron_batch.rows.rows import RowsBuilder
 from telemetron_batch.run.history import RecordedRun, recorded_runs
@@ -41,6 +44,14 @@ def replan_from_journal(journal: JournalReader, scratch: Scratch) -> Plan:
         version = journal.fact(Fact.VERSION)
         raise JournalError(f"this version plans the run otherwise than {version} did", f"use version {version}")
     return plan
+
+
+def summarize_from_journal(
+    plan: Plan, journal: JournalReader, rate: Rate, non_defaults: Sequence[str] = ()
+) -> PlanSummary:
+    """Return the plan in numbers, with what its journal records of earlier runs and of owners."""
+    summary = summarize(plan, journal.input_files, rate, journal.fact(Fact.SINCE), non_defaults)
+    return summary.with_owners(OwnersSummary.of_fact(journal.fact(Fact.OWNERS)))
 
 
 def check_order_again(config: RunConfig, journal: Journal, folder: Path, observer: RunObserver) -> None:

@@ -18,7 +18,7 @@ from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.planned_run import PlannedRun
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan import Plan
-from telemetron_batch.planning.plan_summary import PlanSummary, summarize
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run.approval import ApprovalRequest
 from telemetron_batch.run.fingerprint import plan_fingerprint
 from telemetron_batch.run.listing import RunInfo, run_info
@@ -26,7 +26,7 @@ from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run,
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.plan_note import PlanNote
 from telemetron_batch.run.prepare import DraftedRun, content_run_id, create_run
-from telemetron_batch.run.replan import replan_from_journal
+from telemetron_batch.run.replan import replan_from_journal, summarize_from_journal
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.approval_folder import approvals_folder, make_approvals_folder
 from telemetron_batch.storage.clock import Clock, RealClock
@@ -105,7 +105,7 @@ def save_plan(
                 plan = plan or replan_from_journal(journal, scratch)
                 planned = record_saved_plan(config, plan, journal, clock, users)
                 require_same_plan(planned, plan, journal)
-                summary = summarize(plan, journal.input_files, config.sending.rate, journal.fact(Fact.SINCE))
+                summary = summarize_from_journal(plan, journal, config.sending.rate)
         return SavedPlan(folder, summary, planned.fingerprint, run_info(folder, users, clock.wall()))
 
 

@@ -10,12 +10,11 @@ from typing import Any, Final
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError, JournalError, untrusted_path_errors
-from telemetron_batch.domain.model import OwnersSummary
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
 from telemetron_batch.journal.resume_hint import translate_system_errors
-from telemetron_batch.planning.plan_summary import PlanSummary, summarize
+from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run.locking import (
     LockRequest,
     LockWaiter,
@@ -27,7 +26,7 @@ from telemetron_batch.run.locking import (
 )
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.prepare import DraftedRun, create_run, new_run_id
-from telemetron_batch.run.replan import replan_from_journal
+from telemetron_batch.run.replan import replan_from_journal, summarize_from_journal
 from telemetron_batch.run.requirements import require_key
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sharding.partition import CALLS, Shard, shard_folder, write_shards
@@ -115,9 +114,7 @@ def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock
             layout = _require_same_layout(config, journal, folder)
             ensure_same_run(config, journal, folder)
             plan = plan or replan_from_journal(journal, scratch)
-            summary = summarize(plan, journal.input_files, config.sending.rate, journal.fact(Fact.SINCE))
-            summary = summary.with_owners(OwnersSummary.of_fact(journal.fact(Fact.OWNERS)))
-            return ShardedPlan(folder, summary, layout)
+            return ShardedPlan(folder, summarize_from_journal(plan, journal, config.sending.rate), layout)
 
 
 def _check_options(config: RunConfig) -> None:
