@@ -142,6 +142,8 @@ class CompareSummary(LookupSummary):
     invalid: int
     """Number of invalid rows."""
     withheld: Withheld
+    transfers_withheld: int
+    """Number of assigns that are left out because another customer of the file keeps the device."""
     unreadable_lines: Sequence[int]
     """The first lines of rows whose customer cannot be read."""
     spelled_differently: Sequence[tuple[str, str]]
@@ -158,6 +160,7 @@ class CompareSummary(LookupSummary):
                 "invalidRows": self.withheld.invalid,
                 "spelling": self.withheld.spelling,
             },
+            "transfersWithheld": self.transfers_withheld,
             "duplicates": self.duplicates,
             "invalid": self.invalid,
             "spelledDifferently": [
@@ -171,8 +174,17 @@ class CompareSummary(LookupSummary):
         if self.invalid:
             rows = "row of the file is" if self.invalid == 1 else "rows of the file are"
             yield f"{self.invalid:,} {rows} invalid and not compared: telemetron-batch plan lists them"
+        if self.transfers_withheld:
+            yield self._transfers_sentence()
         if self.removes_extra:
             yield from self._withheld_sentences()
+
+    def _transfers_sentence(self) -> str:
+        one = self.transfers_withheld == 1
+        what = "assign is" if one else "assigns are"
+        owners = "its device" if one else "their devices"
+        advice = "correct what is withheld below" if self.removes_extra else "--remove-extra takes it from them first"
+        return f"{self.transfers_withheld:,} {what} left out, since {owners} would have two owners: {advice}"
 
     def _withheld_sentences(self) -> Iterator[str]:
         withheld = self.withheld
