@@ -103,7 +103,7 @@ class Lookup:
         result = query_customers(customers, self.store, self._session_context(), target)
         self.asked = result.asked
         if result.remaining:
-            raise _error_of(result, len(customers))
+            raise _error_of(result, len(customers), is_kept=request.keep_answers > 0)
         self.store.complete(request.keep_answers)
 
     def read(self, customers: list[str]) -> dict[str, KeptAnswer]:
@@ -193,12 +193,14 @@ def _is_same_file(path: Path, other: str) -> bool:
         return False
 
 
-def _error_of(result: QueryResult, total: int) -> QueryError:
-    """Return the error for queries that did not reach all customers."""
-    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; their answers so far are kept"
+def _error_of(result: QueryResult, total: int, *, is_kept: bool) -> QueryError:
+    """Return the error for queries that did not reach all customers; `is_kept`: whether the same command continues."""
+    when = "" if is_kept else "without --keep-answers 0"
+    kept = f"are kept{'' if is_kept else ', for a command without --keep-answers 0'}"
+    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; the answers so far {kept}"
     if result.stop is not None:
         return QueryError.of(result.stop, rest)
     named = ", ".join(f"{customer} ({reason})" for customer, reason in islice(result.failures, _NAMED))
     more = f" and {result.failed - _NAMED:,} more" if result.failed > _NAMED else ""
-    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers are kept"
-    return QueryError(what, Advice(repeat=True))
+    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers {kept}"
+    return QueryError(what, Advice(repeat=True, when=when))
