@@ -210,6 +210,37 @@ def test_a_number_that_has_lost_its_zeros_is_another_spelling(lookups: Lookups) 
     assert summary.withheld.spelling == 2
 
 
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        ("\u04101-7", "A1-7"),
+        ("a1-7", "\u0391\u0661-\u0667"),
+        ("SN-\u041e1", "SN-O1"),
+        ("SN-\u039f1", "sn-o1"),
+        ("\u0661\u0662\u0663", "123"),
+        ("123", "\u06f1\u06f2\u06f3"),
+        ("12.0", "12"),
+        ("0012", "12,00"),
+        ("12.0", "12.00"),
+        ("1.000", "1000"),
+    ],
+)
+def test_look_alikes_of_other_scripts_and_decimal_numbers_are_other_spellings(
+    lookups: Lookups, row: str, held: str
+) -> None:
+    lookups.desk.server.fleet.assign(C, [held, "ELSE"])
+    summary = lookups.compare([*fleet(), (C, row)], remove=True, allow_suspect=True, max_unassign="100%")
+    assert lookups.rows == [(C, row, "assign")]
+    assert summary.spelled_differently == [(C, held)]
+
+
+@pytest.mark.parametrize(("row", "held"), [("12.5", "12"), ("SN-12.0", "SN-12"), ("\u0416-1", "K-1")])
+def test_what_does_not_look_alike_is_no_other_spelling(lookups: Lookups, row: str, held: str) -> None:
+    lookups.desk.server.fleet.assign(C, [held])
+    summary = lookups.compare([*fleet(), (C, row)], remove=True, max_unassign="100%")
+    assert summary.spelled_differently == []
+
+
 def test_mac_addresses_are_compared_by_spelling_too(lookups: Lookups) -> None:
     lookups.desk.server.fleet.assign(C, ["aa:bb:cc:dd:ee:ff"])
     lookups.compare([*fleet(), (C, "AABB.CCDD.EEFF")], remove=True)
