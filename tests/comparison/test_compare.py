@@ -54,7 +54,7 @@ def test_what_is_beyond_the_file_is_removed_only_if_asked_and_comes_first(lookup
     summary = lookups.compare(rows)
     assert lookups.rows == [(B, "NEW-2", "assign")]
     assert (summary.exit_code, summary.fields["extra"]) == (0, 1)
-    assert "1 device beyond the file stay; --remove-extra" in " ".join(summary.sentences())
+    assert "1 device beyond the file stays; --remove-extra writes rows that remove it." in " ".join(summary.sentences())
     lookups.compare(rows, remove=True)
     assert lookups.rows == [(A, "A-03", "unassign"), (B, "NEW-2", "assign")]
 
@@ -135,6 +135,22 @@ def test_an_existing_file_is_only_replaced_with_force(lookups: Lookups) -> None:
     assert (lookups.output.read_text(), lookups.asked) == ("mine", [])
 
 
+@pytest.mark.parametrize("name", ["out.csv.gz", "out.xlsx", "out.zip", "OUT.CSV.GZ", "out.xls", "out.ods"])
+def test_an_output_whose_name_is_no_csv_file_is_refused_before_anything_is_asked(lookups: Lookups, name: str) -> None:
+    lookups.output = lookups.desk.folder / name
+    with pytest.raises(ConfigError, match=r"would be a CSV file.*name it \.csv") as raised:
+        lookups.compare(fleet())
+    assert (raised.value.exit_code, "\n" in str(raised.value)) == (ExitCode.NOT_STARTED, False)
+    assert (lookups.asked, lookups.output.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.txt", "out", "out.gz.csv", "out.2026-11-30"])
+def test_an_output_with_another_name_is_written_and_can_be_read(lookups: Lookups, name: str) -> None:
+    lookups.output = lookups.desk.folder / name
+    lookups.compare(fleet(more=((A, "NEW"),)))
+    assert lookups.desk.run(str(lookups.output)).outcomes == ["assigned"]
+
+
 def test_a_file_that_appears_while_customers_are_asked_is_not_replaced(lookups: Lookups) -> None:
     lookups.desk.server.script = lambda _: lookups.output.write_text("theirs") and None
     with pytest.raises(ConfigError, match="exists already"):
@@ -172,6 +188,31 @@ def test_a_customer_with_an_invalid_or_doubtful_row_loses_nothing(lookups: Looku
     summary = lookups.compare(fleet("A-03", "B-03", more=((A, device),)), remove=True)
     assert [row for row in lookups.rows if row[2] == "unassign"] == [(B, "B-03", "unassign")]
     assert (summary.exit_code, summary.withheld.invalid) == (1, 1)
+
+
+def test_the_warning_names_what_stays_because_of_an_invalid_row(lookups: Lookups) -> None:
+    summary = lookups.compare(fleet("A-03", more=((A, "#REF!"),)), remove=True)
+    one = "1 device beyond the file stays: its customer has rows that are invalid or doubtful: A-03 of a@x.com"
+    assert one in [*summary.warnings()]
+    assert summary.fields["keptForInvalidRows"] == [{"customerEmail": A, "deviceIdentifier": "A-03"}]
+    summary = lookups.compare(fleet("A-03", "B-04", more=((A, "#REF!"), (B, "#REF!"))), remove=True)
+    both = "2 devices beyond the file stay: their customers have rows that are invalid or doubtful: A-03 of a@x.com, B"
+    assert any(both in sentence for sentence in summary.warnings())
+
+
+def test_of_many_devices_that_stay_the_warning_names_the_first_ones(lookups: Lookups) -> None:
+    lookups.desk.server.fleet.assign(C, [f"C-{number:04}" for number in range(1100)])
+    summary = lookups.compare([(C, "#REF!"), (C, "C-0000")], remove=True)
+    (warning,) = [sentence for sentence in summary.warnings() if "stay" in sentence]
+    assert "1,099 devices beyond the file stay" in warning
+    assert warning.endswith("C-0020 of c@x.com and 1,079 more (--json has them)")
+    assert len(summary.fields["keptForInvalidRows"]) == 1000
+
+
+def test_the_warning_about_spellings_speaks_of_one_device_or_several(lookups: Lookups) -> None:
+    summary = lookups.compare(fleet("A-03", more=((A, "a-03"),)), remove=True)
+    one = "1 device beyond the file stays: its customer holds devices that differ from a row by spelling only: A-03 of"
+    assert any(one in sentence for sentence in summary.warnings())
 
 
 def test_a_serial_that_may_have_been_rounded_protects_its_customer(lookups: Lookups) -> None:

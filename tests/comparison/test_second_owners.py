@@ -44,7 +44,7 @@ def test_without_remove_extra_a_transfer_is_left_out_and_the_option_named(lookup
     assert (lookups.rows, summary.exit_code) == ([], 1)
     warnings = " ".join(summary.warnings())
     assert f"X of {BOB} ({ANN} holds it and keeps it without --remove-extra)" in warnings
-    assert "--remove-extra takes it from them first" in warnings
+    assert "with --remove-extra the file takes it from its holder first" in warnings
     assert lookups.compare(rows, remove=True, max_unassign="1").exit_code == 0
     assert lookups.rows == [(ANN, "X", "unassign"), (BOB, "X", "assign")]
 

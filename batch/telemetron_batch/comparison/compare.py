@@ -43,6 +43,7 @@ class _Totals:
     invalid: int = 0
     spelling: int = 0
     transfers: int = 0
+    kept_for_invalid: list[tuple[str, str]] = field(default_factory=list)
     alike: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -82,6 +83,7 @@ def compare_fleet(
             withheld=totals.withheld,
             transfers_withheld=totals.transfers,
             unreadable_lines=rows.unreadable.lines,
+            kept_for_invalid=totals.kept_for_invalid,
             spelled_differently=totals.alike,
         )
 
@@ -140,7 +142,7 @@ class _Comparison:
         self.totals.held += len(held)
         self.totals.extra += int(np.count_nonzero(difference.extra))
         self.totals.duplicates += int(np.count_nonzero(difference.repeated))
-        self._note_alike(customers, held.where(difference.alike))
+        _note_first(self.totals.alike, customers, held.where(difference.alike))
         removed = self._removable(customers, held, difference) & self._remove_extra
         extra, kept = held.where(removed), held.where(difference.extra & ~removed)
         draft.add(customers.take(pa.array(extra.customer)), extra.device, Action.UNASSIGN)
@@ -183,15 +185,17 @@ class _Comparison:
         has_bad_rows = pc.is_in(customers, value_set=self._keep).to_numpy(zero_copy_only=False)[held.customer]
         has_alike = np.isin(held.customer, held.customer[difference.alike])
         totals.invalid += int(np.count_nonzero(extra & has_bad_rows))
+        _note_first(totals.kept_for_invalid, customers, held.where(extra & has_bad_rows))
         totals.spelling += int(np.count_nonzero(extra & has_alike & ~has_bad_rows))
         removable: Flags = extra & ~has_bad_rows & ~has_alike
         return removable
 
-    def _note_alike(self, customers: pa.Array, alike: Pairs) -> None:
-        """Remember the first devices that differ from a row by spelling only."""
-        room = MAX_NAMED - len(self.totals.alike)
-        owners = customers.take(pa.array(alike.customer[:room])).to_pylist()
-        self.totals.alike += zip(owners, alike.device.slice(0, room).to_pylist(), strict=True)
+
+def _note_first(noted: list[tuple[str, str]], customers: pa.Array, pairs: Pairs) -> None:
+    """Remember the first customers and devices of all parts."""
+    room = MAX_NAMED - len(noted)
+    owners = customers.take(pa.array(pairs.customer[:room])).to_pylist()
+    noted += zip(owners, pairs.device.slice(0, room).to_pylist(), strict=True)
 
 
 def _check_removals(removals: int, held: int, request: LookupRequest) -> None:

@@ -38,6 +38,10 @@ DEFAULT_KEEP_S: Final = 3600.0
 """Seconds for which the answers of a complete listing are kept by default."""
 _NAMED: Final = 3
 """Customers that an error names."""
+_NO_CSV_SUFFIXES: Final = frozenset(
+    (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
+)
+"""Endings of the names of compressed files, workbooks and tables that are no text; the output is a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,9 @@ def _require_new_file(request: LookupRequest) -> None:
     # A file is replaced by another one, so a device, a pipe or a link would be lost.
     if str(output) == "-" or (os.path.lexists(output) and not stat.S_ISREG(output.lstat().st_mode)):
         raise ConfigError(f"-o {output} is no regular file", "name one, such as -o changes.csv")
+    if output.suffix.lower() in _NO_CSV_SUFFIXES:
+        what = f"-o {output} would be a CSV file, and could not be read under this name"
+        raise ConfigError(what, "name it .csv, such as -o changes.csv")
     if any(_is_same_file(output, file) for file in request.config.files):
         raise ConfigError(f"-o {output} is the input", "name another file")
     if os.path.lexists(output) and not request.force:
