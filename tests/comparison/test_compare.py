@@ -54,7 +54,7 @@ def test_what_is_beyond_the_file_is_removed_only_if_asked_and_comes_first(lookup
     summary = lookups.compare(rows)
     assert lookups.rows == [(B, "NEW-2", "assign")]
     assert (summary.exit_code, summary.fields["extra"]) == (0, 1)
-    assert "1 device beyond the file stay; --remove-extra" in " ".join(summary.sentences())
+    assert "1 device beyond the file stays; --remove-extra writes rows that remove it." in " ".join(summary.sentences())
     lookups.compare(rows, remove=True)
     assert lookups.rows == [(A, "A-03", "unassign"), (B, "NEW-2", "assign")]
 
@@ -135,6 +135,22 @@ def test_an_existing_file_is_only_replaced_with_force(lookups: Lookups) -> None:
     assert (lookups.output.read_text(), lookups.asked) == ("mine", [])
 
 
+@pytest.mark.parametrize("name", ["out.csv.gz", "out.xlsx", "out.zip", "OUT.CSV.GZ", "out.xls", "out.ods"])
+def test_an_output_whose_name_is_no_csv_file_is_refused_before_anything_is_asked(lookups: Lookups, name: str) -> None:
+    lookups.output = lookups.desk.folder / name
+    with pytest.raises(ConfigError, match=r"would be a CSV file.*name it \.csv") as raised:
+        lookups.compare(fleet())
+    assert (raised.value.exit_code, "\n" in str(raised.value)) == (ExitCode.NOT_STARTED, False)
+    assert (lookups.asked, lookups.output.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.txt", "out", "out.gz.csv", "out.2026-11-30"])
+def test_an_output_with_another_name_is_written_and_can_be_read(lookups: Lookups, name: str) -> None:
+    lookups.output = lookups.desk.folder / name
+    lookups.compare(fleet(more=((A, "NEW"),)))
+    assert lookups.desk.run(str(lookups.output)).outcomes == ["assigned"]
+
+
 def test_a_file_that_appears_while_customers_are_asked_is_not_replaced(lookups: Lookups) -> None:
     lookups.desk.server.script = lambda _: lookups.output.write_text("theirs") and None
     with pytest.raises(ConfigError, match="exists already"):
@@ -174,6 +190,31 @@ def test_a_customer_with_an_invalid_or_doubtful_row_loses_nothing(lookups: Looku
     assert (summary.exit_code, summary.withheld.invalid) == (1, 1)
 
 
+def test_the_warning_names_what_stays_because_of_an_invalid_row(lookups: Lookups) -> None:
+    summary = lookups.compare(fleet("A-03", more=((A, "#REF!"),)), remove=True)
+    one = "1 device beyond the file stays: its customer has rows that are invalid or doubtful: A-03 of a@x.com"
+    assert one in [*summary.warnings()]
+    assert summary.fields["keptForInvalidRows"] == [{"customerEmail": A, "deviceIdentifier": "A-03"}]
+    summary = lookups.compare(fleet("A-03", "B-04", more=((A, "#REF!"), (B, "#REF!"))), remove=True)
+    both = "2 devices beyond the file stay: their customers have rows that are invalid or doubtful: A-03 of a@x.com, B"
+    assert any(both in sentence for sentence in summary.warnings())
+
+
+def test_of_many_devices_that_stay_the_warning_names_the_first_ones(lookups: Lookups) -> None:
+    lookups.desk.server.fleet.assign(C, [f"C-{number:04}" for number in range(1100)])
+    summary = lookups.compare([(C, "#REF!"), (C, "C-0000")], remove=True)
+    (warning,) = [sentence for sentence in summary.warnings() if "stay" in sentence]
+    assert "1,099 devices beyond the file stay" in warning
+    assert warning.endswith("C-0020 of c@x.com and 1,079 more (--json has them)")
+    assert len(summary.fields["keptForInvalidRows"]) == 1000
+
+
+def test_the_warning_about_spellings_speaks_of_one_device_or_several(lookups: Lookups) -> None:
+    summary = lookups.compare(fleet("A-03", more=((A, "a-03"),)), remove=True)
+    one = "1 device beyond the file stays: its customer holds devices that differ from a row by spelling only: A-03 of"
+    assert any(one in sentence for sentence in summary.warnings())
+
+
 def test_a_serial_that_may_have_been_rounded_protects_its_customer(lookups: Lookups) -> None:
     serials = tuple((A, f"89490200001{number:08}") for number in range(10_010, 10_030))
     lookups.desk.server.fleet.assign(A, ["89490200001000100205"])
@@ -208,6 +249,37 @@ def test_a_number_that_has_lost_its_zeros_is_another_spelling(lookups: Lookups) 
     summary = lookups.compare([*fleet(), (C, "12")], remove=True)
     assert lookups.rows == [(C, "12", "assign")]
     assert summary.withheld.spelling == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        ("\u04101-7", "A1-7"),
+        ("a1-7", "\u0391\u0661-\u0667"),
+        ("SN-\u041e1", "SN-O1"),
+        ("SN-\u039f1", "sn-o1"),
+        ("\u0661\u0662\u0663", "123"),
+        ("123", "\u06f1\u06f2\u06f3"),
+        ("12.0", "12"),
+        ("0012", "12,00"),
+        ("12.0", "12.00"),
+        ("1.000", "1000"),
+    ],
+)
+def test_look_alikes_of_other_scripts_and_decimal_numbers_are_other_spellings(
+    lookups: Lookups, row: str, held: str
+) -> None:
+    lookups.desk.server.fleet.assign(C, [held, "ELSE"])
+    summary = lookups.compare([*fleet(), (C, row)], remove=True, allow_suspect=True, max_unassign="100%")
+    assert lookups.rows == [(C, row, "assign")]
+    assert summary.spelled_differently == [(C, held)]
+
+
+@pytest.mark.parametrize(("row", "held"), [("12.5", "12"), ("SN-12.0", "SN-12"), ("\u0416-1", "K-1")])
+def test_what_does_not_look_alike_is_no_other_spelling(lookups: Lookups, row: str, held: str) -> None:
+    lookups.desk.server.fleet.assign(C, [held])
+    summary = lookups.compare([*fleet(), (C, row)], remove=True, max_unassign="100%")
+    assert summary.spelled_differently == []
 
 
 def test_mac_addresses_are_compared_by_spelling_too(lookups: Lookups) -> None:

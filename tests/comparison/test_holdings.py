@@ -236,6 +236,28 @@ def test_with_keep_answers_0_nothing_is_used_and_nothing_stays(lookups: Lookups)
     assert lookups.kept == []
 
 
+def test_with_keep_answers_0_a_stopped_listing_is_begun_anew(lookups: Lookups) -> None:
+    lookups.desk.server.script = refusing_some
+    for expected in ([A, B], [A, B, A, B]):
+        with pytest.raises(QueryError, match="without --keep-answers 0"):
+            lookups.holdings(A, B, keep=0)
+        assert lookups.asked == expected
+    lookups.desk.server.script = lambda _: None
+    lookups.desk.server.fleet.assign(A, ["NEW"])
+    assert lookups.holdings(A, B, keep=0).asked == 2
+    assert (A, "NEW", "unassign") in lookups.rows
+
+
+def test_a_listing_stopped_with_keep_answers_0_continues_without_it(lookups: Lookups) -> None:
+    lookups.desk.server.script = refusing_some
+    for _ in range(2):
+        with pytest.raises(QueryError):
+            lookups.holdings(A, B, keep=0)
+    lookups.desk.server.script = lambda _: None
+    assert lookups.holdings(A, B).asked == 1
+    assert lookups.asked == [A, B, A, B, B]
+
+
 def test_answers_hold_addresses_identifiers_and_times_for_their_owner_only(lookups: Lookups) -> None:
     lookups.holdings(A, C)
     (file,) = lookups.kept

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.domain.identifiers import as_column, casefolded, letters_and_digits, trimmed
+from telemetron_batch.domain.identifiers import (
+    as_column,
+    casefolded,
+    latin_letters_and_digits,
+    letters_and_digits,
+    trimmed,
+)
 
 ODD = "\u0131\u0130\u017f\u212a\ufb01\u2460\uff11\uff21\u0301"
 """Dotless and dotted i, long s, Kelvin sign, ligature, circled and full-width digits, full-width A, an accent."""
@@ -43,9 +49,25 @@ def test_a_column_is_converted_like_each_text_alone(some: list[str]) -> None:
 @given(texts, st.sampled_from([str.upper, str.lower, str.casefold, str.swapcase, str.strip]))
 def test_texts_equal_in_one_form_are_equal_in_the_next(text: str, change: object) -> None:
     other = str(change(text))  # type: ignore[operator]
-    forms = [trimmed, casefolded, letters_and_digits]
+    forms = [trimmed, casefolded, letters_and_digits, latin_letters_and_digits]
     equal = [text == other, *(one(form, text) == one(form, other) for form in forms)]
     assert equal == sorted(equal)
+
+
+@pytest.mark.parametrize(
+    ("look_alike", "latin"),
+    [
+        ("\u0410\u0412\u0421-\u0445", "abcx"),
+        ("\u0391\u0392\u03a7\u03bf", "abxo"),
+        ("\u0555\u0585", "oo"),
+        ("\u13aa\uab7a", "aa"),
+        ("\u0661\u06f2\u0969\uff14", "1234"),
+        ("S\u0418-1", "s\u04381"),
+    ],
+)
+def test_look_alikes_become_latin_only_in_the_form_that_is_for_them(look_alike: str, latin: str) -> None:
+    assert one(latin_letters_and_digits, look_alike) == latin
+    assert one(letters_and_digits, look_alike) != "".join(filter(str.isascii, latin))
 
 
 @given(texts)

@@ -14,6 +14,7 @@ from telemetron_batch.comparison.difference import Difference, Pairs, distinct, 
 from telemetron_batch.comparison.fleet_rows import FleetRows
 from telemetron_batch.comparison.input_file import MAX_NAMED, InputDraft
 from telemetron_batch.comparison.lookup import Lookup, LookupRequest, Surroundings, open_lookup
+from telemetron_batch.comparison.second_owners import SecondOwnerSearch
 from telemetron_batch.comparison.summary import CompareSummary, Withheld, closing_facts
 from telemetron_batch.config.option_values import CountOrPercent
 from telemetron_batch.domain.actions import Action
@@ -22,6 +23,7 @@ from telemetron_batch.domain.errors import BrakeError, InputError
 from telemetron_batch.domain.identifiers import as_column
 from telemetron_batch.input.load import Loaded
 from telemetron_batch.journal.resume_hint import translate_system_errors
+from telemetron_batch.storage.atomic_file import disk_errors_in
 from telemetron_batch.storage.spill import to_batch
 from telemetron_batch.verification.queries import in_batches
 
@@ -40,6 +42,8 @@ class _Totals:
     unreadable: int = 0
     invalid: int = 0
     spelling: int = 0
+    transfers: int = 0
+    kept_for_invalid: list[tuple[str, str]] = field(default_factory=list)
     alike: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -65,6 +69,7 @@ def compare_fleet(
         with InputDraft(lookup.folder, request.config.input) as draft:
             for part in loaded.rows.keys.drain_parts():
                 comparison.add(to_batch(part), draft)
+            comparison.leave_out_transfers(draft)
             _check_removals(draft.rows[Action.UNASSIGN], comparison.totals.held, request)
             lookup.publish(draft)
         totals = comparison.totals
@@ -76,7 +81,9 @@ def compare_fleet(
             duplicates=totals.duplicates,
             invalid=rows.invalid,
             withheld=totals.withheld,
+            transfers_withheld=totals.transfers,
             unreadable_lines=rows.unreadable.lines,
+            kept_for_invalid=totals.kept_for_invalid,
             spelled_differently=totals.alike,
         )
 
@@ -118,6 +125,7 @@ class _Comparison:
         self._keep = rows.customers_to_keep()
         self._has_unreadable = rows.unreadable.count > 0
         self._remove_extra = remove_extra
+        self._second_owners = SecondOwnerSearch(lookup.scratch, MAX_NAMED)
         self.totals = _Totals()
 
     def add(self, rows: pa.RecordBatch, draft: InputDraft) -> None:
@@ -130,15 +138,29 @@ class _Comparison:
         held = self._held(customers)
         difference = find_difference(wanted, held)
         missing = wanted.where(difference.missing)
-        draft.add(customers.take(pa.array(missing.customer)), missing.device, Action.ASSIGN)
+        assigned = draft.add(customers.take(pa.array(missing.customer)), missing.device, Action.ASSIGN)
         self.totals.held += len(held)
         self.totals.extra += int(np.count_nonzero(difference.extra))
         self.totals.duplicates += int(np.count_nonzero(difference.repeated))
-        self._note_alike(customers, held.where(difference.alike))
-        removable = self._removable(customers, held, difference)
-        if self._remove_extra:
-            extra = held.where(removable)
-            draft.add(customers.take(pa.array(extra.customer)), extra.device, Action.UNASSIGN)
+        _note_first(self.totals.alike, customers, held.where(difference.alike))
+        removed = self._removable(customers, held, difference) & self._remove_extra
+        extra, kept = held.where(removed), held.where(difference.extra & ~removed)
+        draft.add(customers.take(pa.array(extra.customer)), extra.device, Action.UNASSIGN)
+        with disk_errors_in(self._lookup.folder):
+            self._second_owners.add_assigns(assigned)
+            self._second_owners.add_kept(customers.take(pa.array(kept.customer)), kept.device)
+
+    def leave_out_transfers(self, draft: InputDraft) -> None:
+        """Leave out the assigns of devices that another customer keeps, against the file."""
+        with disk_errors_in(self._lookup.folder):
+            found = self._second_owners.find()
+        keeps = "keeps it" if self._remove_extra else "keeps it without --remove-extra"
+        self.totals.transfers = int(np.count_nonzero(found.is_assign))
+        draft.leave_out(
+            Action.ASSIGN,
+            found.is_assign,
+            lambda number: f"{found.holders.get(number, 'another')} holds it and {keeps}",
+        )
 
     def _held(self, customers: pa.Array) -> Pairs:
         """Return what the customers hold, each device once."""
@@ -163,15 +185,17 @@ class _Comparison:
         has_bad_rows = pc.is_in(customers, value_set=self._keep).to_numpy(zero_copy_only=False)[held.customer]
         has_alike = np.isin(held.customer, held.customer[difference.alike])
         totals.invalid += int(np.count_nonzero(extra & has_bad_rows))
+        _note_first(totals.kept_for_invalid, customers, held.where(extra & has_bad_rows))
         totals.spelling += int(np.count_nonzero(extra & has_alike & ~has_bad_rows))
         removable: Flags = extra & ~has_bad_rows & ~has_alike
         return removable
 
-    def _note_alike(self, customers: pa.Array, alike: Pairs) -> None:
-        """Remember the first devices that differ from a row by spelling only."""
-        room = MAX_NAMED - len(self.totals.alike)
-        owners = customers.take(pa.array(alike.customer[:room])).to_pylist()
-        self.totals.alike += zip(owners, alike.device.slice(0, room).to_pylist(), strict=True)
+
+def _note_first(noted: list[tuple[str, str]], customers: pa.Array, pairs: Pairs) -> None:
+    """Remember the first customers and devices of all parts."""
+    room = MAX_NAMED - len(noted)
+    owners = customers.take(pa.array(pairs.customer[:room])).to_pylist()
+    noted += zip(owners, pairs.device.slice(0, room).to_pylist(), strict=True)
 
 
 def _check_removals(removals: int, held: int, request: LookupRequest) -> None:

@@ -6,7 +6,7 @@ or alter is left out and named.
 
 import csv
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +87,8 @@ class InputDraft:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def add(self, customers: pa.Array, devices: pa.Array, action: Action) -> None:
-        """Append rows with one action."""
+    def add(self, customers: pa.Array, devices: pa.Array, action: Action) -> pa.Array:
+        """Append rows with one action; return the devices of those that were appended, one a line."""
         unusable = pc.match_substring_regex(devices, _NO_CELL)
         if pc.any(unusable).as_py():
             named = zip(customers.filter(unusable).to_pylist(), devices.filter(unusable).to_pylist(), strict=True)
@@ -98,6 +98,17 @@ class InputDraft:
         self.rows[action] += len(devices)
         with disk_errors_in(self._folder):
             self._files[action].write(_lines(customers, devices, action))
+        return devices
+
+    def leave_out(self, action: Action, chosen: Flags, reason_of: Callable[[int], str]) -> None:
+        """Leave out rows with this action, by their numbers from 0. No row of the action can be added afterwards."""
+        if not chosen.any():
+            return
+        path = self._part(action)
+        with disk_errors_in(self._folder):
+            self._files[action].close()
+            shorter = self._copy_without(path, lambda number: reason_of(number) if chosen[number] else None)
+            shorter.replace(path)
 
     def publish(self, output: Path) -> None:
         """Leave out the rows that the loader would not return as they are, and give the file its name."""
@@ -135,16 +146,22 @@ class InputDraft:
 
     def _without(self, draft: Path, refused: dict[int, str]) -> Path:
         """Return the file without these lines, after counting their rows as left out."""
-        path = draft.with_name(f"{draft.stem}+.csv")
-        with draft.open("rb") as source, path.open("xb") as file:
-            for number, line in enumerate(source, start=1):
-                if number not in refused:
+        path = self._copy_without(draft, lambda number: refused.get(number + 1))
+        draft.unlink()
+        return path
+
+    def _copy_without(self, source: Path, reason_of: Callable[[int], str | None]) -> Path:
+        """Return a copy without the lines that have a reason, by their numbers from 0; count them as left out."""
+        path = source.with_name(f"{source.stem}+.csv")
+        with source.open("rb") as lines, path.open("xb") as file:
+            for number, line in enumerate(lines):
+                reason = reason_of(number)
+                if reason is None:
                     file.write(line)
                     continue
                 customer, device, word = next(csv.reader([line.decode()]))
                 self.rows[Action(word)] -= 1
-                self.left_out.add(LeftOut(customer, apply_to_text(unguarded, device), refused[number]))
-        draft.unlink()
+                self.left_out.add(LeftOut(customer, apply_to_text(unguarded, device), reason))
         return path
 
 

@@ -38,6 +38,10 @@ DEFAULT_KEEP_S: Final = 3600.0
 """Seconds for which the answers of a complete listing are kept by default."""
 _NAMED: Final = 3
 """Customers that an error names."""
+_NO_CSV_SUFFIXES: Final = frozenset(
+    (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
+)
+"""Endings of the names of compressed files, workbooks and tables that are no text; the output is a CSV file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Lookup:
         result = query_customers(customers, self.store, self._session_context(), target)
         self.asked = result.asked
         if result.remaining:
-            raise _error_of(result, len(customers))
+            raise _error_of(result, len(customers), is_kept=request.keep_answers > 0)
         self.store.complete(request.keep_answers)
 
     def read(self, customers: list[str]) -> dict[str, KeptAnswer]:
@@ -178,6 +182,9 @@ def _require_new_file(request: LookupRequest) -> None:
     # A file is replaced by another one, so a device, a pipe or a link would be lost.
     if str(output) == "-" or (os.path.lexists(output) and not stat.S_ISREG(output.lstat().st_mode)):
         raise ConfigError(f"-o {output} is no regular file", "name one, such as -o changes.csv")
+    if output.suffix.lower() in _NO_CSV_SUFFIXES:
+        what = f"-o {output} would be a CSV file, and could not be read under this name"
+        raise ConfigError(what, "name it .csv, such as -o changes.csv")
     if any(_is_same_file(output, file) for file in request.config.files):
         raise ConfigError(f"-o {output} is the input", "name another file")
     if os.path.lexists(output) and not request.force:
@@ -193,12 +200,14 @@ def _is_same_file(path: Path, other: str) -> bool:
         return False
 
 
-def _error_of(result: QueryResult, total: int) -> QueryError:
-    """Return the error for queries that did not reach all customers."""
-    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; their answers so far are kept"
+def _error_of(result: QueryResult, total: int, *, is_kept: bool) -> QueryError:
+    """Return the error for queries that did not reach all customers; `is_kept`: whether the same command continues."""
+    when = "" if is_kept else "without --keep-answers 0"
+    kept = f"are kept{'' if is_kept else ', for a command without --keep-answers 0'}"
+    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; the answers so far {kept}"
     if result.stop is not None:
         return QueryError.of(result.stop, rest)
     named = ", ".join(f"{customer} ({reason})" for customer, reason in islice(result.failures, _NAMED))
     more = f" and {result.failed - _NAMED:,} more" if result.failed > _NAMED else ""
-    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers are kept"
-    return QueryError(what, Advice(repeat=True))
+    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers {kept}"
+    return QueryError(what, Advice(repeat=True, when=when))

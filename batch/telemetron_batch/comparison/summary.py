@@ -142,8 +142,12 @@ class CompareSummary(LookupSummary):
     invalid: int
     """Number of invalid rows."""
     withheld: Withheld
+    transfers_withheld: int
+    """Number of assigns that are left out because another customer of the file keeps the device."""
     unreadable_lines: Sequence[int]
     """The first lines of rows whose customer cannot be read."""
+    kept_for_invalid: Sequence[tuple[str, str]]
+    """The first customers and devices whose removal is withheld because the customer has such a row."""
     spelled_differently: Sequence[tuple[str, str]]
     """The first customers and devices that differ from a row by spelling only."""
 
@@ -158,11 +162,11 @@ class CompareSummary(LookupSummary):
                 "invalidRows": self.withheld.invalid,
                 "spelling": self.withheld.spelling,
             },
+            "transfersWithheld": self.transfers_withheld,
             "duplicates": self.duplicates,
             "invalid": self.invalid,
-            "spelledDifferently": [
-                {"customerEmail": customer, "deviceIdentifier": device} for customer, device in self.spelled_differently
-            ],
+            "keptForInvalidRows": _as_json(self.kept_for_invalid),
+            "spelledDifferently": _as_json(self.spelled_differently),
         }
 
     def _own_warnings(self) -> Iterator[str]:
@@ -171,8 +175,20 @@ class CompareSummary(LookupSummary):
         if self.invalid:
             rows = "row of the file is" if self.invalid == 1 else "rows of the file are"
             yield f"{self.invalid:,} {rows} invalid and not compared: telemetron-batch plan lists them"
+        if self.transfers_withheld:
+            yield self._transfers_sentence()
         if self.removes_extra:
             yield from self._withheld_sentences()
+
+    def _transfers_sentence(self) -> str:
+        if self.transfers_withheld == 1:
+            what, them, others = "1 assign is left out, since its device would have", "it", "its holder"
+        else:
+            count = f"{self.transfers_withheld:,} assigns"
+            what, them, others = f"{count} are left out, since their devices would have", "them", "their holders"
+        if self.removes_extra:
+            return f"{what} two owners: correct the rows for which removals are withheld"
+        return f"{what} two owners: with --remove-extra the file takes {them} from {others} first"
 
     def _withheld_sentences(self) -> Iterator[str]:
         withheld = self.withheld
@@ -183,15 +199,16 @@ class CompareSummary(LookupSummary):
                 f"{counted(withheld.unreadable, 'device')} beyond the file may be theirs"
             )
         if withheld.invalid:
+            whose = "its customer has" if withheld.invalid == 1 else "their customers have"
             yield (
-                f"{counted(withheld.invalid, 'device')} beyond the file stay: their customers have rows that are "
-                "invalid or doubtful"
+                f"{_staying(withheld.invalid)}: {whose} rows that are invalid or doubtful: "
+                f"{_devices(self.kept_for_invalid, withheld.invalid)}"
             )
         if withheld.spelling:
-            first = [f"{device} of {customer}" for customer, device in self.spelled_differently]
+            whose = "its customer holds" if withheld.spelling == 1 else "their customers hold"
             yield (
-                f"{counted(withheld.spelling, 'device')} beyond the file stay: their customers hold devices that "
-                f"differ from a row by spelling only: {named(first, len(first))}"
+                f"{_staying(withheld.spelling)}: {whose} devices that differ from a row by spelling only: "
+                f"{_devices(self.spelled_differently, len(self.spelled_differently))}"
             )
 
     def _is_incomplete(self) -> bool:
@@ -205,7 +222,21 @@ class CompareSummary(LookupSummary):
             assigns, unassigns = self.rows[Action.ASSIGN], self.rows[Action.UNASSIGN]
             yield f"{assigns:,} to assign, {unassigns:,} to unassign; {customers} with {held} compared: {self.output}"
         if self.extra and not self.removes_extra:
-            yield f"{counted(self.extra, 'device')} beyond the file stay; --remove-extra writes rows that remove them."
+            them = "it" if self.extra == 1 else "them"
+            yield f"{_staying(self.extra)}; --remove-extra writes rows that remove {them}."
+
+
+def _staying(number: int) -> str:
+    return f"{counted(number, 'device')} beyond the file {'stays' if number == 1 else 'stay'}"
+
+
+def _devices(pairs: Sequence[tuple[str, str]], total: int) -> str:
+    """Return the first of some devices with their customers, and how many there are besides."""
+    return named([f"{device} of {customer}" for customer, device in pairs[:_NAMED]], total)
+
+
+def _as_json(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"customerEmail": customer, "deviceIdentifier": device} for customer, device in pairs]
 
 
 def closing_facts(lookup: Lookup, draft: InputDraft, customers: int, unknown: Sequence[str]) -> dict[str, Any]:

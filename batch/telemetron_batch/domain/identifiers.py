@@ -1,4 +1,4 @@
-"""Normalized forms of device identifiers: trimmed, case-folded, and letters and digits only.
+"""Normalized forms of device identifiers: trimmed, case-folded, letters and digits only, and these as Latin ones.
 
 The vendor documents only that identifiers are trimmed before they are matched. Two identifiers that are
 equal when trimmed are therefore the same device; two that are equal in a coarser form may be the same
@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from telemetron_batch.domain.look_alikes import as_latin
 
 _IS_ALPHANUMERIC: Final = bytes(chr(code).isascii() and chr(code).isalnum() for code in range(256))
 """1 for each byte that is an ASCII letter or digit."""
@@ -45,6 +47,11 @@ def letters_and_digits(texts: pa.Array) -> pa.Array:
     `aa:bb:cc` and `AABBCC` give the same result.
     """
     return _by_alphabet(texts, _ascii_letters_and_digits, _letters_and_digits)
+
+
+def latin_letters_and_digits(texts: pa.Array) -> pa.Array:
+    """Return `letters_and_digits` with the look-alikes of other scripts as Latin letters and ASCII digits."""
+    return _by_alphabet(letters_and_digits(texts), lambda ascii_texts: ascii_texts, as_latin)
 
 
 def _by_alphabet(

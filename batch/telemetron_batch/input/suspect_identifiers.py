@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.arrays import Flags
+from telemetron_batch.domain.look_alikes import OTHER_LETTERS
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.flags import flags_of, matching
 from telemetron_batch.input.serials import SerialStatistics, shapes_of
@@ -37,7 +38,7 @@ _ALWAYS: Final = {
 _THOUSANDS: Final = "^[0-9]{1,3}(?:[.,' \u2019][0-9]{3})+$"
 _PLAIN: Final = "^[0-9]+$"
 _OTHER_SCRIPTS: Final = {
-    "letters of another script": "[\\p{Cyrillic}\\p{Greek}\\p{Armenian}\\p{Cherokee}]",
+    "letters of another script": OTHER_LETTERS,
     "full-width letters or digits": "[\uff01-\uff5e]",
     "digits of another script": "[^\\P{Nd}0-9\uff10-\uff19]",
 }

@@ -74,11 +74,12 @@ class AnswerStore:
     def begin(self, fingerprint: str, keep_s: float) -> None:
         """Begin or continue the listing of these customers; remove expired answers.
 
-        Answers of complete listings count for `keep_s` seconds, at most for as long as their command said.
+        Answers of complete listings count for `keep_s` seconds, at most for as long as their command said. With 0 no
+        earlier answer counts, so a listing that is not complete is begun anew.
         """
         now = self._wall()
         with disk_errors(self._path):
-            _remove_expired(self._connection, now)
+            _remove_expired(self._connection, now, () if keep_s > 0 else (fingerprint,))
             found = self._connection.execute(
                 "SELECT number FROM listing WHERE fingerprint = ? AND completeAt IS NULL", (fingerprint,)
             ).fetchone()
@@ -199,8 +200,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _remove_expired(connection: sqlite3.Connection, now: float) -> None:
+def _remove_expired(connection: sqlite3.Connection, now: float, given_up: Sequence[str] = ()) -> None:
+    """Remove the listings whose time is over, and those with these fingerprints that are not complete."""
     with transaction(connection):
+        for fingerprint in given_up:
+            connection.execute("DELETE FROM listing WHERE fingerprint = ? AND completeAt IS NULL", (fingerprint,))
         connection.execute(
             "DELETE FROM listing WHERE keepUntil <= ? OR (completeAt IS NULL AND activeAt <= ?)",
             (now, now - _ABANDONED_AFTER_S),
