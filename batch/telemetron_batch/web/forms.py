@@ -45,7 +45,7 @@ class UploadSlots:
 
 
 class BodyReader:
-    """Receives a request's body up to a size. Raises HTTPException 413 beyond it, and 408 if the client falls silent."""
+    """Receives a request's body up to a size. Raises HTTPException: 413 beyond it, 408 if the client falls silent."""
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive

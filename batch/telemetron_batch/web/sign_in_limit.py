@@ -23,6 +23,7 @@ PAIR: Final = Allowance(5, 30.0)
 PEER: Final = Allowance(20, 12.0)
 USER: Final = Allowance(30, 5.0)
 DEVICE: Final = Allowance(10, 15.0)
+_REPORTS: Final = Allowance(1, 60.0)
 _MAX_BUCKETS: Final = 10_000
 
 
@@ -68,7 +69,7 @@ class SignInLimit:
 
     def __init__(self) -> None:
         self._pairs, self._peers, self._users = _Buckets(PAIR), _Buckets(PEER), _Buckets(USER)
-        self._devices = _Buckets(DEVICE)
+        self._devices, self._reports = _Buckets(DEVICE), _Buckets(_REPORTS)
 
     def admit(self, attempt: Try, now: float) -> float:
         """Count a try and return 0.0 if it is allowed; else return the seconds until one is."""
@@ -78,6 +79,14 @@ class SignInLimit:
             for one, key in buckets:
                 one.count(key, now)
         return wait
+
+    def is_new_refusal(self, peer: str, now: float) -> bool:
+        """Return whether no refusal of this peer was reported within the last minute; the caller reports this one."""
+        key = (peer_network(peer),)
+        if self._reports.wait(key, now):
+            return False
+        self._reports.count(key, now)
+        return True
 
     def succeeded(self, attempt: Try) -> None:
         """Forget the earlier tries of a user from the place of a success."""

@@ -16,6 +16,7 @@ from telemetron_batch.domain.errors import ConfigError, system_error
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.storage.atomic_file import atomic_write
+from telemetron_batch.storage.clock import RealClock, iso
 from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.trusted_folders import open_private
 from telemetron_batch.web.people import Role
@@ -72,6 +73,12 @@ class UserFile:
         except OSError as exc:
             raise system_error(exc) from exc
 
+    def check_writable(self) -> None:
+        """Raise BatchError if the file cannot be read or its folder is missing, before a password is asked."""
+        self._known()
+        if not self.path.parent.is_dir():
+            raise ConfigError(f"there is no folder {self.path.parent}", "make it first, or name another file")
+
     def put(self, account: Account) -> Account | None:
         """Add an account, or replace the one of its name, which is returned. Raises BatchError."""
         with self._locked():
@@ -100,7 +107,7 @@ class UserFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        owner = LockOwner(os.getpid(), "", "serve-user")
+        owner = LockOwner(os.getpid(), iso(RealClock().wall()), "serve-user")
         lock = Lock.acquire(self.path.with_name(f".{self.path.name}.lock"), owner, str(self.path))
         try:
             yield
