@@ -29,7 +29,7 @@ from telemetron_batch.web.sign_in import redirect_signed_in, set_cookie, sign_in
 
 LOGGER: Final = logging.getLogger("telemetron_batch_serve")
 OPEN_PATHS: Final = frozenset({"/healthz", "/sign-in"})
-_OPEN_FOLDER: Final = "/static/"
+_OPEN_FOLDERS: Final = ("/static/", "/language/")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LINGER_S: Final = 5.0
 _HEADERS: Final = {
@@ -188,7 +188,7 @@ class SignedInOnly:
         token = request.query_params.get("token") if request.url.path == "/" and request.method == "GET" else None
         if token is not None and self._access.token is not None:
             return self._redeem(token, request, visitor)
-        is_open = request.url.path in OPEN_PATHS or request.url.path.startswith(_OPEN_FOLDER)
+        is_open = request.url.path in OPEN_PATHS or request.url.path.startswith(_OPEN_FOLDERS)
         return None if is_open or visitor.user is not None else sign_in_page(request, status=401)
 
     def _redeem(self, token: str, request: Request, visitor: Visitor) -> Response:

@@ -9,7 +9,6 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from telemetron_batch.web.access import Access, SignInError, Visitor
-from telemetron_batch.web.context import csrf_token
 from telemetron_batch.web.forms import MAX_SIGN_IN_BYTES, read_form
 from telemetron_batch.web.render import render
 
@@ -26,7 +25,6 @@ def sign_in_page(request: Request, *, status: int = 200, failure: SignInError | 
         request,
         "sign_in.html.j2",
         status=status,
-        csrf_value=csrf_token(request),
         failure=None if failure is None else failure.failure,
         wait_s=0 if failure is None else math.ceil(failure.wait_s),
         way="token" if access.token is not None else "proxy" if access.options.user_header else "password",

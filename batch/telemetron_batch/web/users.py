@@ -45,7 +45,7 @@ class Account:
 def user_name(text: str) -> str:
     """Return a user's name as it is stored and compared: in lower case. Raises ValueError if it is no name."""
     name = text.strip().lower()
-    if not name.isascii() or not _NAME.fullmatch(name):
+    if not text.isascii() or not _NAME.fullmatch(name):
         raise ValueError("a user name is letters, digits and . _ @ + -, 128 at most, and begins with a letter or digit")
     return name
 
