@@ -171,7 +171,7 @@ async def _events(desk: Desk, run_id: str, texts: Texts) -> AsyncIterator[str]:
         html = await in_thread(_progress_html, desk, state, texts)
         silent += 1
         if html != shown:
-            yield f"event: progress\n{''.join(f'data: {line}\n' for line in html.splitlines())}\n"
+            yield "".join(["event: progress\n", *(f"data: {line}\n" for line in html.splitlines()), "\n"])
             shown, silent = html, 0
         elif silent % _HEARTBEAT_POLLS == 0:
             yield ": still here\n\n"
