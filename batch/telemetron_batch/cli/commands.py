@@ -17,7 +17,7 @@ from telemetron_batch import __version__
 from telemetron_batch.cli import completion
 from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
-from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
+from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, HelpGroup, choose
 from telemetron_batch.config.network import has_credentials
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
@@ -654,9 +654,9 @@ def _serve_options(command: F) -> F:
 @_serve_options
 @_options(lambda option: option.for_serve)
 def serve_command(**flags: Any) -> None:
-    """Serve the page of the returns desk until it is interrupted.
+    """Serve the page of the returns desk.
 
-    Needs telemetron-batch[serve]. On this machine it prints an address that works once. Others can only reach it with
+    Runs until it is interrupted; needs telemetron-batch[serve]. On this machine it prints an address that works once. Others can only reach it with
     TLS and users. The options of runs apply to every run that is made on the page.
     """
     with exit_on_error(verbose=bool(flags["verbose"])):
@@ -700,7 +700,12 @@ _USERS_FILE = click.option(
 )
 
 
-@main.group("serve-user")
+@main.group(
+    "serve-user",
+    cls=HelpGroup,
+    example="telemetron-batch serve-user add ann --role operator",
+    exit_codes=_LIST_CODES,
+)
 def serve_user_group() -> None:
     """Add, remove and list the users of serve."""
 

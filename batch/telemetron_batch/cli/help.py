@@ -32,6 +32,27 @@ _TITLES: Final[Mapping[OptionGroup, str]] = {
 """The titles of the sections, in their order, by group."""
 
 
+def _write_end(formatter: click.HelpFormatter, example: str, exit_codes: Mapping[ExitCode, str]) -> None:
+    with formatter.section("Example"):
+        formatter.write(f"  {example}\n")
+    with formatter.section("Exit codes"):
+        formatter.write_dl([(str(int(code)), meaning) for code, meaning in exit_codes.items()])
+
+
+class HelpGroup(click.Group):
+    """A group of commands whose help ends with an example and the exit codes."""
+
+    def __init__(self, *args: Any, example: str, exit_codes: Mapping[ExitCode, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.exit_codes = exit_codes
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example and the exit codes."""
+        super().format_epilog(ctx, formatter)
+        _write_end(formatter, self.example, self.exit_codes)
+
+
 class HelpCommand(click.Command):
     """A command whose help ends with an example and its exit codes."""
 
@@ -66,10 +87,7 @@ class HelpCommand(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example and the exit codes."""
         super().format_epilog(ctx, formatter)
-        with formatter.section("Example"):
-            formatter.write(f"  {self.example}\n")
-        with formatter.section("Exit codes"):
-            formatter.write_dl([(str(int(code)), meaning) for code, meaning in self.exit_codes.items()])
+        _write_end(formatter, self.example, self.exit_codes)
 
 
 def choose(*codes: ExitCode) -> dict[ExitCode, str]:
