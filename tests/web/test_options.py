@@ -76,9 +76,7 @@ def test_a_proxy_in_front_of_a_loopback_host_needs_users_too(tmp_path: Path) -> 
         ({"users": Path("/nowhere/users.json")}, "there is no /nowhere"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
-    tmp_path: Path, options: dict[str, Any], problem: str
-) -> None:
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         checked(tmp_path, **options)
 

@@ -656,8 +656,8 @@ def _serve_options(command: F) -> F:
 def serve_command(**flags: Any) -> None:
     """Serve the page of the returns desk.
 
-    Runs until it is interrupted; needs telemetron-batch[serve]. On this machine it prints an address that works once. Others can only reach it with
-    TLS and users. The options of runs apply to every run that is made on the page.
+    Runs until it is interrupted; needs telemetron-batch[serve]. On this machine it prints an address that works once.
+    Others can only reach it with TLS and users. The options of runs apply to every run that is made on the page.
     """
     with exit_on_error(verbose=bool(flags["verbose"])):
         _require_extra("serve", "argon2", "python_multipart")
@@ -721,8 +721,8 @@ def serve_user_group() -> None:
 def serve_user_add_command(name: str, role: str, path: Path, *, no_password: bool, verbose: bool) -> None:
     """Add the user NAME, or give NAME another role and password.
 
-    Asks for the password; without a terminal it is the first line of standard input. viewer: sees every run. operator:
-    sends lists, and sees only runs of NAME. approver: also approves plans of others, and sees every run.
+    Asks for the password; without a terminal it is the first line of standard input. viewer: sees the runs of NAME.
+    operator: also makes and sends them. approver: also approves plans of others, and sees every run.
     """
     with exit_on_error(verbose=verbose):
         _require_extra("serve", "argon2")

@@ -56,6 +56,7 @@ def make_app(context: WebContext, access: Access, pages: Sequence[BaseRoute]) ->
             OSError: answer_batch_error,
         },
     )
+    app.router.redirect_slashes = False
     app.state.context, app.state.access, app.state.upload_slots = context, access, UploadSlots()
     return app
 

@@ -8,7 +8,7 @@ class Role(StrEnum):
     """What a user may do; each role may also do what those before it may."""
 
     VIEWER = "viewer"
-    """Look at every run."""
+    """Look at the own runs, which were made before the role was lowered."""
     OPERATOR = "operator"
     """Upload lists and send them; sees the own runs only."""
     APPROVER = "approver"
@@ -33,4 +33,4 @@ class User:
 
     def may_see(self, owner: str | None) -> bool:
         """Return whether the user may see a run of this owner; None: a run that no user of the page made."""
-        return self.is_only_user or self.role is not Role.OPERATOR or owner == self.name
+        return self.is_only_user or self.role is Role.APPROVER or owner == self.name
