@@ -105,7 +105,7 @@ def test_the_audit_log_is_beside_the_users_or_else_in_the_reports_folder(tmp_pat
     assert audit_file(config, ServeOptions()) == tmp_path / "reports" / "audit.jsonl"
 
 
-def test_the_options_of_the_command_line_are_read(tmp_path: Path) -> None:
+def test_the_options_of_the_command_line_are_read() -> None:
     given = {**DEFAULTS, "max_upload": "1.5GiB", "idle_timeout": "90s", "trusted_proxies": ("10.0.0.0/8", "::1")}
     options = serve_options({**given, "allowed_hosts": ("Desk.Example.com",)}, verbose=True)
     assert (options.max_upload, options.idle_timeout) == (3 << 29, 90.0)

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from telemetron_batch.domain.errors import BatchError, LockedError, system_error
+from telemetron_batch.domain.errors import BatchError, DiskError, LockedError, system_error
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.web.render import render
 
@@ -40,5 +40,6 @@ def answer_http_exception(request: Request, exc: Exception) -> Response:
 def answer_batch_error(request: Request, exc: Exception) -> Response:
     """Return the page for an error that the program explains."""
     error = system_error(exc) if isinstance(exc, OSError) else exc
-    status = 409 if isinstance(error, LockedError) else 400 if isinstance(error, BatchError) else 500
+    by_class = ((LockedError, 409), (DiskError, 507), (BatchError, 400))
+    status = next((status for kind, status in by_class if isinstance(error, kind)), 500)
     return error_page(request, status, "problem", text=printable(str(error)))
