@@ -1,6 +1,7 @@
 """Who may come in: by the token, by a password, by a proxy; how sessions begin and end; what every answer carries."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -165,6 +166,8 @@ class TestCookies:
         name = site.access.cookies.session
         twice = f"{name}=x; {name}={browser.client.cookies[name]}"
         assert site.browser().get("/", headers={"cookie": twice}).status_code == 401
+        other = f"x=1; {name}={browser.client.cookies[name]}; x=2"
+        assert site.browser().get("/", headers={"cookie": other}).status_code == 200
 
 
 class TestPasswords:
@@ -275,12 +278,23 @@ class TestTheEndOfASession:
         assert browser.get("/").status_code == 401
         assert other.get("/").status_code == 200
 
+    def test_a_page_on_which_a_user_types_for_long_can_keep_it_alive(self, site: Site) -> None:
+        browser = site.by_token()
+        for _ in range(3):
+            skip(site, 3000.0)
+            assert browser.get("/session").status_code == 204
+        skip(site, 3000.0)
+        assert browser.get("/").status_code == 200
+        assert site.browser().get("/session").status_code == 401
+
     def test_a_file_of_users_that_cannot_be_trusted_lets_nobody_in_and_says_why(self, tmp_path: Path) -> None:
         site = site_with_users(tmp_path)
         browser = site.by_password("ann")
         (tmp_path / "users.json").chmod(0o644)
         assert browser.get("/").status_code == 401
-        assert "chmod 600" in site.warnings[0]
+        browser.get("/")
+        (warning,) = site.warnings
+        assert "chmod 600" in warning
 
     def test_a_stream_ends_with_it(self, tmp_path: Path) -> None:
         users = UserFile(tmp_path / "users.json")
@@ -535,8 +549,23 @@ class TestTheAuditLog:
     def test_nobody_comes_in_if_it_cannot_be_written(self, site: Site) -> None:
         site.audit.path.mkdir()
         browser = site.browser()
-        assert browser.get(f"/?token={site.access.token.renew()}").status_code != 303  # type: ignore[union-attr]
+        answer = browser.get(f"/?token={site.access.token.renew()}")  # type: ignore[union-attr]
+        assert answer.status_code == 400
+        assert "audit" not in answer.text
         assert browser.get("/").status_code == 401
+
+    def test_a_full_disk_lets_nobody_in_and_is_told_to_the_administrator(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        browser = site.browser()
+        monkeypatch.setattr(os, "write", full)
+        assert browser.get(f"/?token={site.access.token.renew()}").status_code == 507  # type: ignore[union-attr]
+        monkeypatch.undo()
+        assert browser.get("/").status_code == 401
+        assert "audit.jsonl (No space left" in caplog.text
 
     def test_a_link_in_its_place_is_not_followed(self, site: Site, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").touch(0o600)

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,6 +111,7 @@ class Access:
         self.token = OneTimeToken() if options.has_token else None
         self._users = UserFile(options.users) if options.users is not None else None
         self._audit, self._clock, self._warn = audit, clock, warn
+        self._warned = ""
         self._key = secrets.token_bytes(32)
         self._sessions = Sessions(options.idle_timeout, options.session_timeout)
         self._limit = SignInLimit()
@@ -208,12 +210,20 @@ class Access:
         """Return the account of a name; None if there is none, or if the file cannot be used."""
         try:
             name = user_name(text)
-            return None if self._users is None else self._users.accounts().get(name)
+            account = None if self._users is None else self._users.accounts().get(name)
         except ValueError:
             return None
         except BatchError as exc:
-            self._warn(f"nobody can come in: {exc}")
+            self._warn_once(f"nobody can come in: {exc}")
             return None
+        self._warned = ""
+        return account
+
+    def _warn_once(self, text: str) -> None:
+        """Write a warning, unless it was the last one and still holds."""
+        if text != self._warned:
+            self._warned = text
+            self._warn(text)
 
     def _attempt(self, typed_name: str, account: Account | None, connection: HTTPConnection) -> Try:
         name = typed_name.strip().lower()[:128] if account is None else account.name
@@ -245,14 +255,11 @@ def _device_mac(account: Account, browser: str) -> str:
 
 
 def _cookies(connection: HTTPConnection) -> dict[str, str]:
-    """Return the cookies of a request; none if a name occurs twice, because one of them may be somebody else's."""
-    found: dict[str, str] = {}
-    for part in ";".join(connection.headers.getlist("cookie")).split(";"):
-        name, _, value = part.strip().partition("=")
-        if name in found:
-            return {}
-        found[name] = value
-    return found
+    """Return the cookies of a request, without those whose name occurs twice: one may be somebody else's."""
+    parts = ";".join(connection.headers.getlist("cookie")).split(";")
+    pairs = [(name, value) for name, _, value in (part.strip().partition("=") for part in parts)]
+    names = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if names[name] == 1}
 
 
 def _is_equal(first: str, second: str) -> bool:

@@ -44,11 +44,11 @@ def make_app(context: WebContext, access: Access, pages: Sequence[BaseRoute]) ->
         routes=routes,
         middleware=[
             Middleware(SecurityHeaders, has_tls=options.tls_cert is not None),
+            Middleware(BugReports, verbose=options.verbose),
             Middleware(LingeringClose),
             Middleware(HostCheck, names=host_names(options), is_local=is_local(options)),
             Middleware(SameSiteOnly),
             Middleware(SignedInOnly, access=access),
-            Middleware(BugReports, verbose=options.verbose),
         ],
         exception_handlers={
             HTTPException: answer_http_exception,

@@ -1,5 +1,6 @@
 """The audit log: who did what, from where and when, as JSON lines that are only appended."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -37,7 +38,10 @@ class AuditLog:
         try:
             descriptor = open_private_log(self.path)
             try:
-                os.write(descriptor, line)
+                before = os.fstat(descriptor).st_size
+                if os.write(descriptor, line) < len(line):
+                    os.ftruncate(descriptor, before)  # else the next line would not begin a line
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

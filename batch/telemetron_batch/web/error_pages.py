@@ -1,5 +1,6 @@
 """Pages that say what went wrong and what to do."""
 
+import logging
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -10,6 +11,8 @@ from telemetron_batch.domain.errors import BatchError, DiskError, LockedError, s
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.web.render import render
 
+LOGGER: Final = logging.getLogger("telemetron_batch_serve")
+"""What the administrator of the server must know."""
 _BY_STATUS: Final = {400: "bad_request", 401: "signed_out", 403: "forbidden", 404: "not_found", 405: "not_found"}
 _CODES: Final = frozenset(
     {*_BY_STATUS.values(), "csrf", "too_large", "too_slow", "cut_short", "busy", "bug", "problem"}
@@ -38,8 +41,11 @@ def answer_http_exception(request: Request, exc: Exception) -> Response:
 
 
 def answer_batch_error(request: Request, exc: Exception) -> Response:
-    """Return the page for an error that the program explains."""
+    """Return the page for an error that the program explains. Its text may name folders, so it is for users only."""
     error = system_error(exc) if isinstance(exc, OSError) else exc
     by_class = ((LockedError, 409), (DiskError, 507), (BatchError, 400))
     status = next((status for kind, status in by_class if isinstance(error, kind)), 500)
-    return error_page(request, status, "problem", text=printable(str(error)))
+    if status >= 500:
+        LOGGER.error("%s", error)
+    is_user = getattr(request.state, "user", None) is not None
+    return error_page(request, status, "problem", text=printable(str(error)) if is_user else None)

@@ -8,7 +8,6 @@ SignedInOnly      who is it? Nobody gets beyond, except to the page for signing 
 BugReports        an unexpected error becomes a page that says nothing about it
 """
 
-import logging
 import secrets
 import traceback
 from contextlib import suppress
@@ -16,18 +15,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.storage.clock import deadline
 from telemetron_batch.web.access import Access, SignInError, Visitor
-from telemetron_batch.web.error_pages import error_page
+from telemetron_batch.web.error_pages import LOGGER, answer_batch_error, error_page
 from telemetron_batch.web.hosts import is_allowed_host
 from telemetron_batch.web.sign_in import redirect_signed_in, set_cookie, sign_in_page
 
-LOGGER: Final = logging.getLogger("telemetron_batch_serve")
 OPEN_PATHS: Final = frozenset({"/healthz", "/sign-in"})
 _OPEN_FOLDERS: Final = ("/static/", "/language/")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -243,11 +241,15 @@ class BugReports:
 
         try:
             await self._app(scope, receive, noting_send)
-        except (_SessionOverError, HTTPException):
-            raise
         except Exception as exc:  # noqa: BLE001 - the last resort: nothing of it may reach the browser
-            number = secrets.token_hex(4)
-            detail = traceback.format_exc() if self._verbose else "run serve with -v for the traceback"
-            LOGGER.error("a bug (%s) at %s: %s: %s; %s", number, scope["path"], type(exc).__name__, exc, detail)
+            response = self._answer(Request(scope), exc)
             if not has_started:
-                await error_page(Request(scope), 500, "bug", number=number)(scope, receive, send)
+                await response(scope, receive, send)
+
+    def _answer(self, request: Request, exc: Exception) -> Response:
+        if isinstance(exc, BatchError | OSError):
+            return answer_batch_error(request, exc)
+        number = secrets.token_hex(4)
+        detail = traceback.format_exc() if self._verbose else "run serve with -v for the traceback"
+        LOGGER.error("a bug (%s) at %s: %s: %s; %s", number, request.url.path, type(exc).__name__, exc, detail)
+        return error_page(request, 500, "bug", number=number)

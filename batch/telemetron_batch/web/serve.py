@@ -12,7 +12,7 @@ from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.errors import ConfigError, write_error
-from telemetron_batch.run.requirements import require_connections, require_key, require_network
+from telemetron_batch.run.requirements import require_key, require_network
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.open_files import require_open_files
@@ -23,8 +23,8 @@ from telemetron_batch.web.audit import AUDIT_NAME, AuditLog
 from telemetron_batch.web.context import WebContext
 from telemetron_batch.web.desk.desk import Desk
 from telemetron_batch.web.desk.pages import routes
+from telemetron_batch.web.error_pages import LOGGER
 from telemetron_batch.web.hosts import is_local
-from telemetron_batch.web.middleware import LOGGER
 from telemetron_batch.web.options import ServeOptions
 from telemetron_batch.web.people import Role
 from telemetron_batch.web.server import MAX_CONNECTIONS, DeskServer, listen, tls_context
@@ -52,8 +52,7 @@ def serve(config: RunConfig, options: ServeOptions, terminal: Terminal, clock: C
     check_options(config, options, terminal.warn)
     require_key(config)
     require_network(config)
-    require_connections(config)
-    require_open_files(MAX_CONNECTIONS)
+    require_open_files(MAX_CONNECTIONS + 2 * config.sending.concurrency)
     _log_to(terminal.warn)
     tls = tls_context(options)
     with shared_with_group(config.shared_reports_dir), listen(options) as listener:

@@ -110,7 +110,13 @@ async def healthz(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
+async def keep_session(_: Request) -> Response:
+    """Answer GET /session: nothing, but the session was used; for a page on which a user types for long."""
+    return Response(status_code=204)
+
+
 sign_in_routes = [
+    Route("/session", keep_session, methods=["GET"]),
     Route("/sign-in", show_sign_in, methods=["GET"]),
     Route("/sign-in", do_sign_in, methods=["POST"]),
     Route("/healthz", healthz, methods=["GET"]),
