@@ -650,6 +650,7 @@ def _serve_options(command: F) -> F:
     example="telemetron-batch serve --max-failed 5%",
     exit_codes=_SERVE_CODES,
     grouped=True,
+    own_section="Server",
 )
 @_serve_options
 @_options(lambda option: option.for_serve)
