@@ -15,7 +15,6 @@ from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.model import Correction
 from telemetron_batch.input.block import CellBlock
 
-
 T = TypeVar("T")
 
 
@@ -37,10 +36,10 @@ def _corrected(
     block: CellBlock, rows: Ints, columns: Mapping[str, int], texts: Mapping[str, Mapping[int, str]]
 ) -> CellBlock:
     for field, by_line in texts.items():
-        found = {row: by_line.get(int(block.lines[row])) for row in rows.tolist() if row not in block.width_errors}
-        found = {row: text for row, text in found.items() if text is not None}
+        line_of = {row: int(block.lines[row]) for row in rows.tolist() if row not in block.width_errors}
+        found = {row: by_line[line] for row, line in line_of.items() if line in by_line}
         if found:
-            block = _with_cells(block, field, columns[field], found)  # type: ignore[arg-type] - no None is left
+            block = _with_cells(block, field, columns[field], found)
     return block
 
 

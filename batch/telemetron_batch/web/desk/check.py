@@ -68,20 +68,20 @@ class _Findings:
     def __init__(self) -> None:
         self.words: Counter[str] = Counter()
         self.faulty: list[tuple[pa.RecordBatch, pa.RecordBatch]] = []
-        self._count = 0
 
     def append(self, block: RowBlock) -> None:
         for one in block.keys["actionWord"].value_counts().to_pylist():
             if one["values"]:
                 self.words[one["values"]] += one["counts"]
-        rows = np.flatnonzero(block.keys["problem"].to_numpy())[: MAX_FAULTY_ROWS - self._count]
+        room = MAX_FAULTY_ROWS - sum(keys.num_rows for keys, _ in self.faulty)
+        rows = np.flatnonzero(block.keys["problem"].to_numpy())[:room]
         if len(rows):
-            self._count += len(rows)
             taken = pa.array(rows)
             self.faulty.append((block.keys.take(taken), block.cells.take(taken)))
 
     def clear(self) -> None:
-        self.__init__()  # type: ignore[misc] - the input is read again
+        self.words.clear()
+        self.faulty.clear()
 
 
 def check(config: RunConfig, place: Path) -> Check:

@@ -11,12 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx2
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.option_values import parse_run_id
 from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError, JournalError, LockedError
@@ -38,6 +40,7 @@ from telemetron_batch.storage.approval_folder import remove
 from telemetron_batch.storage.atomic_file import make_private_dir
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.lease_files import is_in_use
+from telemetron_batch.storage.trusted_folders import shared_with_group
 from telemetron_batch.web.audit import AuditLog
 from telemetron_batch.web.desk.check import Check, check
 from telemetron_batch.web.desk.mapping import config_of, config_of_file
@@ -57,6 +60,8 @@ _READERS: Final = 2
 """Lists that are read at the same time."""
 _KEY_WAIT_S: Final = 86_400.0
 """Seconds for which a run waits for another process that uses the key."""
+_MAX_WORKBOOK_ROWS: Final = 100_000
+"""Rows of the largest list whose results are written as workbooks too; a million rows take many minutes."""
 _MAX_TASKS: Final = 64
 _MAX_LISTS_BYTES: Final = 4 << 30
 _RUN_ID_LETTERS: Final = 4
@@ -93,9 +98,9 @@ class Desk:
         self.clock = clock or RealClock()
         self.uploads = UploadStore(reports / UPLOADS, self.clock, _MAX_LISTS_BYTES)
         self.mappings_file = self._private / "mappings.toml"
-        self.queue = RunQueue(self._private / "queue", self.clock, self._do)
+        self.queue = RunQueue(self._private / "queue", self.clock, lambda *job: self._in_group(partial(self._do, *job)))
         self._transport = transport
-        self._tasks: dict[object, Future[Any]] = {}
+        self._tasks: dict[tuple[object, ...], Future[Any]] = {}
         self._readers = ThreadPoolExecutor(_READERS, "reader")
         self._owners: dict[str, str | None] = {}
 
@@ -135,12 +140,13 @@ class Desk:
 
     def plan(self, upload: Upload, *, again: bool = False) -> Future[str]:
         """Make a list a planned run. Its result is the id of the run. Asked again, a failed plan is made again."""
-        return self._task(("plan", upload.id, again), lambda: self._plan_upload(upload, again=again), renew=True)
+        return self._task(("plan", upload.id, upload.owner), lambda: self._plan_upload(upload, again=again), renew=True)
 
-    def planned(self, upload_id: str) -> Future[str] | None:
-        """Return the plan that was made last of a list; None if none was."""
-        found = [task for key, task in self._tasks.items() if isinstance(key, tuple) and key[:2] == ("plan", upload_id)]
-        return found[-1] if found else None
+    def planned(self, upload_id: str, user: User) -> Future[str] | None:
+        """Return the plan that was made last of a list of this user; None if none was."""
+        owners = {key[2] for key in self._tasks if key[0] == "plan" and key[1] == upload_id}
+        owner = next((one for one in owners if user.is_only_user or one == user.name), None)
+        return self._tasks.get(("plan", upload_id, owner))
 
     def _plan_upload(self, upload: Upload, *, again: bool) -> str:
         config = config_of(upload, self.config)
@@ -151,16 +157,11 @@ class Desk:
         self.uploads.move_into_run(upload, folder)
         return folder.name
 
-    def plan_undo(self, run_id: str, user: str) -> Future[str]:
-        """Plan to take back what a run has changed. The result is the id of the new run."""
-        return self._task(("undo", run_id), lambda: self._plan_undo(self.folder(run_id), user), renew=True)
-
-    def _plan_undo(self, folder: Path, user: str) -> str:
+    def undo_list(self, run_id: str, user: str, name: str) -> Upload:
+        """Take what takes back the changes of a run as a list. Raises BatchError if there is nothing to take back."""
         flags = {"base_url": None if self.config.sandbox else self.config.sending.base_url}
-        undo = configure_undo(folder, flags, {})
-        base = replace(self.config, sandbox=undo.sandbox, brakes=replace(self.config.brakes, min_rows=None))
-        config = config_of_file(Path(undo.files[0]), {}, base)
-        return self._save_plan(replace(config, requested_by=user), user).name
+        [file] = configure_undo(self.folder(run_id), flags, {}).files
+        return self.uploads.of_run_file(Path(file), user, name)
 
     def _save_plan(self, config: RunConfig, user: str) -> Path:
         observer = PageObserver(self.clock, CancelToken())
@@ -225,7 +226,7 @@ class Desk:
 
         Raises ConfigError if it is a run of another API.
         """
-        [options] = stored_facts(folder, Fact.OPTIONS)
+        options, inputs = stored_facts(folder, Fact.OPTIONS, Fact.INPUTS)
         known = {key: value for key, value in options.items() if key != "limit_url"}
         stored = load_stored_config(folder, known, with_key=False)
         config, ours = with_access(stored, self.config.sending, "the run of the command line:"), self.config
@@ -237,6 +238,7 @@ class Desk:
             lock_dir=ours.lock_dir,
             base_url_flag=ours.base_url_flag,
             wait=max(config.wait, _KEY_WAIT_S),
+            xlsx=config.xlsx or sum(one["rows"] for one in inputs) <= _MAX_WORKBOOK_ROWS,
         )
 
     def approve(self, run_id: str, fingerprint: str, user: str) -> None:
@@ -255,11 +257,11 @@ class Desk:
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run, whose id may come from anywhere. Raises JournalError if there is none."""
-        folder = self.config.reports_dir / run_id
-        is_plain = run_id and folder.parent == self.config.reports_dir and not run_id.startswith(".")
-        if not is_plain or not (folder / JOURNAL_NAME).exists():
-            raise JournalError("there is no such run", "look at the list of runs")
-        return folder
+        with suppress(ValueError):
+            folder = self.config.reports_dir / parse_run_id(run_id)
+            if not run_id.startswith(".") and (folder / JOURNAL_NAME).exists():
+                return folder
+        raise JournalError("there is no such run", "look at the list of runs")
 
     def owner(self, run_id: str) -> str | None:
         """Return the user of the page who asked for a run; None for a run of the command line. Raises JournalError."""
@@ -297,13 +299,18 @@ class Desk:
         name = original_name(folder) or info.input
         return RunLine(info, owner, name, self.queue.state(folder.name) is not None)
 
-    def _task(self, key: object, work: Callable[[], T], *, renew: bool = False) -> Future[T]:
+    def _in_group(self, work: Callable[[], T]) -> T:
+        """Do work in a thread, which does not know by itself whether the group may write to runs."""
+        with shared_with_group(self.config.shared_reports_dir):
+            return work()
+
+    def _task(self, key: tuple[object, ...], work: Callable[[], T], *, renew: bool = False) -> Future[T]:
         """Return the future of some work: that of the same key if there is one, which with `renew` has not failed."""
         known = self._tasks.get(key)
         is_useless = known is not None and (known.cancelled() or (renew and known.done()))
         if known is None or is_useless:
             self._tasks.pop(key, None)
-            known = self._tasks[key] = self._readers.submit(work)
+            known = self._tasks[key] = self._readers.submit(self._in_group, work)
             for old in [old for old, task in self._tasks.items() if task.done()][: len(self._tasks) - _MAX_TASKS]:
                 del self._tasks[old]
         return known

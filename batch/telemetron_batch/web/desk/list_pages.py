@@ -36,6 +36,7 @@ from telemetron_batch.web.desk.page_tools import (
     own_upload,
     record,
     result_of,
+    words_of,
 )
 from telemetron_batch.web.desk.uploads import Upload
 from telemetron_batch.web.render import render, texts_for
@@ -133,7 +134,7 @@ def _columns_page(request: Request, kept: Upload, error: str = "") -> Response:
         status=400 if error or failure is not None else 200,
         upload=kept,
         guess=guess,
-        failure=None if failure is None else str(failure),
+        failure=None if failure is None else words_of(failure, desk, kept),
         error=error,
         flags=flags,
         columns={name: _position(guess, columns_of(flags).get(name)) for name in FIELDS},
@@ -205,7 +206,7 @@ async def show_rows(request: Request) -> Response:
     reading = desk_of(request).check(kept)
     if not await is_soon_done(reading):
         return render(request, "wait.html.j2", title_key="wait.checking", upload=kept)
-    planning = desk_of(request).planned(kept.id)
+    planning = desk_of(request).planned(kept.id, user_of(request))
     if planning is not None and not planning.done():
         return go(f"/uploads/{kept.id}/plan")
     failed = None if planning is None else failure_of(planning)
@@ -213,7 +214,8 @@ async def show_rows(request: Request) -> Response:
 
 
 def _rows_page(request: Request, kept: Upload, plan_failure: BatchError | None) -> Response:
-    reading = desk_of(request).check(kept)
+    desk = desk_of(request)
+    reading = desk.check(kept)
     failure = failure_of(reading)
     return render(
         request,
@@ -221,8 +223,8 @@ def _rows_page(request: Request, kept: Upload, plan_failure: BatchError | None) 
         status=200 if failure is None else 400,
         upload=kept,
         check=None if failure is not None else reading.result(),
-        failure=None if failure is None else str(failure),
-        plan_failure=None if plan_failure is None else str(plan_failure),
+        failure=None if failure is None else words_of(failure, desk, kept),
+        plan_failure=None if plan_failure is None else words_of(plan_failure, desk, kept),
         fields=FIELDS,
     )
 
@@ -271,7 +273,7 @@ def _corrections(shown: Check, fields: Mapping[str, str]) -> Iterator[Correction
 async def show_planning(request: Request) -> Response:
     """Answer GET /uploads/ID/plan: lead to the planned run, or say that the plan is being made."""
     desk = desk_of(request)
-    planning = desk.planned(request.path_params["upload"])
+    planning = desk.planned(request.path_params["upload"], user_of(request))
     if planning is None:
         kept = await in_thread(own_upload, request)
         return go(f"/uploads/{kept.id}/rows")
@@ -286,7 +288,7 @@ async def show_planning(request: Request) -> Response:
 async def remove_upload(request: Request, _: FormData) -> Response:
     """Answer POST /uploads/ID/remove: forget a list."""
     kept = await in_thread(own_upload, request)
-    planning = desk_of(request).planned(kept.id)
+    planning = desk_of(request).planned(kept.id, user_of(request))
     if planning is not None and not planning.done():
         raise HTTPException(409, texts_for(request).text("wait.planning"))
     await in_thread(_remove_upload, request, kept)

@@ -21,7 +21,9 @@ _INPUT_KEYS: Final = frozenset(
     {"column", "action", "action_word", "delimiter", "encoding", "sheet", "split", "fill_down", "hidden", "owners"}
 )
 """Options that a list decides for itself, whatever the server was started with."""
-_NOT_PASSED_ON: Final = frozenset({"run_id", "api_key_file", "api_key_command", "online", "yes", "json", "approvals_dir"})
+_NOT_PASSED_ON: Final = frozenset(
+    {"run_id", "api_key_file", "api_key_command", "online", "yes", "json", "approvals_dir"}
+)
 
 
 def flags_of_form(form: Mapping[str, Any], header: Sequence[str], words: Sequence[str] = ()) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def config_of_file(file: Path, flags: Flags, base: RunConfig) -> RunConfig:
     """Return the configuration of a run of a file with a mapping: everything else is as the server was started."""
     passed_on = {key: value for key, value in base.given_options.items() if key not in _INPUT_KEYS | _NOT_PASSED_ON}
     known = {key: value for key, value in flags.items() if key in _INPUT_KEYS and key in OPTIONS_BY_KEY}
-    resolved = attention_config((str(file),), {**passed_on, **known, "xlsx": True}, {})
+    resolved = attention_config((str(file),), {**passed_on, **known}, {})
     given = {**resolved.given_options, "approval": str(base.approval)}
     if base.approvals_dir is not None:
         given["approvals_dir"] = str(base.approvals_dir)
@@ -104,6 +106,5 @@ def config_of_file(file: Path, flags: Flags, base: RunConfig) -> RunConfig:
         plan=resolved.plan,
         given_options=given,
         options_from_run=resolved.options_from_run,
-        xlsx=True,
         online=False,
     )

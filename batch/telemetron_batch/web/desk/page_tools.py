@@ -1,6 +1,7 @@
 """What several pages need: work in threads, and whose list or run it is."""
 
 import concurrent.futures
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -53,6 +54,14 @@ def failure_of(future: Future[Any]) -> BatchError | None:
     except BatchError as exc:
         return exc
     return None
+
+
+def words_of(error: BatchError | str, desk: Desk, upload: Upload | None = None) -> str:
+    """Return an error as users may read it: with the name of their list, and without folders of the server."""
+    text = str(error)
+    if upload is not None:
+        text = text.replace(str(upload.file), upload.name)
+    return text.replace(f"{desk.config.reports_dir}{os.sep}", "")
 
 
 def desk_of(request: Request) -> Desk:

@@ -26,8 +26,8 @@ from telemetron_batch.web.desk.page_tools import (
     may_act,
     own_run,
     record,
-    result_of,
     visible_run,
+    words_of,
 )
 from telemetron_batch.web.desk.plan_view import PlanView
 from telemetron_batch.web.desk.run_queue import JobState
@@ -105,7 +105,8 @@ def _run_page(request: Request, run_id: str, making: Future[None] | None = None,
         may_approve_this=_may_approve(desk, run_id, user.name) and user.role.includes(Role.APPROVER),
         needs_approval=info.state == "awaitingApproval",
         policy_second=desk.config.approval is ApprovalPolicy.SECOND,
-        error=error or (str(failed) if failed else desk.queue.failure(run_id) or ""),
+        error=error,
+        failure=words_of(failed or desk.queue.failure(run_id) or "", desk),
     )
 
 
@@ -238,9 +239,16 @@ def _stop(request: Request, run_id: str) -> None:
 async def undo(request: Request, _: FormData) -> Response:
     """Answer POST /runs/RUN/undo: plan to take back what a run has changed."""
     run_id = await in_thread(own_run, request)
-    await in_thread(record, request, "undo", run=run_id)
-    planned = await result_of(desk_of(request).plan_undo(run_id, user_of(request).name))
-    return go(f"/runs/{planned}")
+    return await in_thread(_undo, request, run_id)
+
+
+def _undo(request: Request, run_id: str) -> Response:
+    desk = desk_of(request)
+    name = texts_for(request).text("run.undo_of", name=desk.name(run_id) or run_id)
+    record(request, "undo", run=run_id)
+    kept = desk.undo_list(run_id, user_of(request).name, name)
+    desk.plan(kept)
+    return go(f"/uploads/{kept.id}/plan")
 
 
 @action(Role.OPERATOR)
@@ -258,7 +266,7 @@ def _correct(request: Request, run_id: str) -> Response:
         raise HTTPException(404)
     record(request, "correct run", run=run_id)
     shown = texts_for(request).text("run.rows_of", name=desk.name(run_id) or run_id)
-    kept = desk.uploads.of_attention(folder / name, user_of(request).name, shown)
+    kept = desk.uploads.of_run_file(folder / name, user_of(request).name, shown)
     return go(f"/uploads/{kept.id}/rows")
 
 
@@ -291,5 +299,3 @@ async def revoke(request: Request, _: FormData) -> Response:
     await in_thread(record, request, "revoke", run=run_id)
     await in_thread(desk_of(request).revoke, run_id)
     return go(f"/runs/{run_id}")
-
-

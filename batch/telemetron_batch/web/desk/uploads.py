@@ -52,7 +52,7 @@ class Upload:
     file: Path
     folder: Path
     of_run: str | None = None
-    """The run whose attention file it is."""
+    """The run that the file is of; None for a file that a user brought."""
     flags: Flags | None = None
     """What is known of columns and words; None before the user has seen them."""
     corrections: tuple[Correction, ...] = ()
@@ -127,8 +127,11 @@ class UploadStore:
         self.save(upload)
         return upload
 
-    def of_attention(self, file: Path, owner: str, name: str) -> Upload:
-        """Take the attention file of a run as a list; the file stays in the folder of its run, whose mapping it has."""
+    def of_run_file(self, file: Path, owner: str, name: str) -> Upload:
+        """Take a file of a run as a list: its attention file, which has the mapping of its run, or its undo file.
+
+        The file stays in the folder of its run.
+        """
         folder = self._new_folder(0)
         upload = Upload(folder.name, owner, name, self.clock.wall(), file, folder, of_run=file.parent.name, flags={})
         self.save(upload)

@@ -31,6 +31,20 @@ for (const form of document.querySelectorAll("form[data-drop]")) {
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 }
 
+// Somebody who types or scans for long is still there: tell the server, at most every five minutes.
+{
+  let told = Date.now();
+  addEventListener("input", () => {
+    if (Date.now() - told < 300_000) return;
+    told = Date.now();
+    fetch("/session", { cache: "no-store" }).catch(() => {});
+  });
+}
+
+// What was scanned stays in this tab until it has arrived, even if one must sign in again.
+const SCANNED = "scanned";
+if (location.pathname.startsWith("/uploads/")) sessionStorage.removeItem(SCANNED);
+
 // Scan into a box: count, and beep twice for what was scanned before.
 for (const form of document.querySelectorAll("form[data-scan]")) {
   const box = form.querySelector("textarea");
@@ -62,10 +76,12 @@ for (const form of document.querySelectorAll("form[data-scan]")) {
     known = doubles;
     const counted = count === 1 ? status.dataset.countOne : status.dataset.count.replace("{count}", count);
     const named = twice.size ? " · " + status.dataset.twice.replace("{serials}", [...twice].slice(-5).join(", ")) : "";
+    sessionStorage.setItem(SCANNED, box.value);
     status.textContent = count ? counted + named : "";
     status.classList.toggle("bad", twice.size > 0);
   };
   box.addEventListener("input", look);
+  box.value ||= sessionStorage.getItem(SCANNED) ?? "";
   look();
 }
 
