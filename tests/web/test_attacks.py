@@ -6,6 +6,7 @@ The slow tests attack a server in a process of its own and print what they have 
 import http.client
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -620,6 +622,47 @@ def test_bodies_that_never_come_keep_nobody_out(tmp_path: Path) -> None:
         status, _ = server.sign_in("ann")
         tell("300 forms that never end", healthz_ms=round(server.latency_ms()), sign_in=status)
         assert status == 303
+
+
+GARBAGE_SEEDS = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\n\r\n",
+    b"POST /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: 60\r\n\r\n"
+    b'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\nx\r\n--b--',
+    b"GET /?token=%ff%00 HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: a=b; =; ;;\r\nAccept-Language: de;q=x,,;q=2\r\n\r\n",
+    b"GET /language/de?next=//evil HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+)
+GARBAGE = (b"\r\n", b"\x00", b"a" * 70_000, b"\xff\xfe", b"%2e%2e/", b"Host: x\r\n", b";", b"\xe2\x80\xae")
+
+
+def garbage(chance: random.Random) -> bytes:
+    """Return a request with some bytes changed, removed and added."""
+    request = bytearray(chance.choice(GARBAGE_SEEDS))
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(request))
+        how = chance.randrange(3)
+        if how == 0:
+            request[at] = chance.randrange(256)
+        elif how == 1:
+            del request[at : at + chance.randint(1, 5)]
+        else:
+            request[at:at] = chance.choice(GARBAGE)
+    return bytes(request)
+
+
+@pytest.mark.slow
+def test_garbage_causes_no_error_of_the_server_and_writes_nothing(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    statuses: Counter[str] = Counter()
+    with served(tmp_path) as server:
+        for _ in range(1000):
+            with socket.create_connection(("127.0.0.1", server.port), 5) as one, suppress(OSError):
+                one.settimeout(0.1)
+                one.sendall(garbage(chance))
+                statuses[one.recv(12)[9:].decode()] += 1
+        tell("1,000 requests of garbage", **dict(sorted(statuses.items())), healthz_ms=round(server.latency_ms()))
+    assert not [status for status in statuses if status.startswith("5")]
+    assert len((tmp_path / "stderr").read_text()) == 0
 
 
 @pytest.mark.slow

@@ -164,6 +164,8 @@ class _Lines(logging.Handler):
 def _log_to(write: Callable[[str], None]) -> None:
     LOGGER.handlers = [_Lines(write)]
     LOGGER.propagate = False
-    uvicorn = logging.getLogger("uvicorn")
-    uvicorn.handlers, uvicorn.propagate = [_Lines(write)], False
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # connections that others break are no news
+    for name in ("uvicorn", "python_multipart"):  # what visitors send wrongly is no news, and could fill the log
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [_Lines(write)], False
+        library.setLevel(logging.CRITICAL)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
