@@ -59,6 +59,7 @@ OF_A_USER = {
     "returns.csv",
     "rows.csv",
     "scan.csv",
+    "telemetron-users.json",
 }
 """Files of a user in the examples of the docs."""
 COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read_text())]

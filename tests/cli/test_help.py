@@ -36,6 +36,16 @@ def test_options_are_grouped_by_purpose(command: str) -> None:
     assert "--rate" not in safety
 
 
+def test_the_options_that_only_serve_has_come_first() -> None:
+    sections = re.split(r"^(\S.*):$", help_of("serve"), flags=re.MULTILINE)
+    own, general = (sections[sections.index(title) + 1] for title in ("Server", "General"))
+    assert sections.index("Server") < sections.index("Input")
+    assert {"--host", "--users", "--max-upload"} <= set(re.findall(r"^  (--[a-z-]+)", own, re.MULTILINE))
+    assert "--base-url" in general
+    assert "--profile" in general
+    assert "--base-url" not in own
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_ends_with_an_example_and_the_exit_codes(command: str) -> None:
     text = help_of(command)

@@ -16,8 +16,21 @@ ROWS = "customerEmail,deviceIdentifier,action\na@example.com,A1,assign\n"
 TERMINAL = {"rich"}
 DATA = {"numpy", "pyarrow", "sqlite3", "msgspec"}
 HTTP = {"anyio", "asyncio", "httpcore2", "httpx2", "msgspec", "tenacity"}
-SANDBOX = {"starlette", "uvicorn"}
-HEAVY = {*TERMINAL, *DATA, *HTTP, *SANDBOX, "fsspec", "jinja2", "pandas", "redis", "tomlkit", "xlsxwriter"}
+SANDBOX = {"python_multipart", "starlette", "uvicorn"}
+HEAVY = {
+    *TERMINAL,
+    *DATA,
+    *HTTP,
+    *SANDBOX,
+    "argon2",
+    "fsspec",
+    "jinja2",
+    "pandas",
+    "python_multipart",
+    "redis",
+    "tomlkit",
+    "xlsxwriter",
+}
 
 SCRIPT = """
 import sys
@@ -61,6 +74,9 @@ def base_url() -> Iterator[str]:
         (["completion", "fish"], 0),
         (["run"], 2),
         (["nonsense"], 2),
+        (["serve", "--help"], 0),
+        (["serve", "--port", "x"], 2),
+        (["serve-user", "--help"], 0),
     ],
 )
 def test_help_completion_and_usage_errors_import_nothing_heavy(
@@ -117,3 +133,9 @@ def test_holdings_and_compare_import_no_writer_of_reports_and_no_sandbox(folder:
     where = ("-o", "out.csv", "--force", "--base-url", base_url)
     assert imported_by("holdings", "a@example.com", *where, exit_code=1, folder=folder) == needed
     assert imported_by("compare", "a.csv", *where, exit_code=1, folder=folder) == needed
+
+
+def test_a_command_about_users_imports_only_what_hashes_passwords(folder: Path) -> None:
+    add = ("serve-user", "add", "ann", "--role", "viewer", "--no-password")
+    assert imported_by(*add, exit_code=0, folder=folder) == {"argon2", "asyncio"}
+    assert imported_by("serve-user", "list", exit_code=0, folder=folder) == {"argon2", "asyncio"}

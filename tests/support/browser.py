@@ -83,6 +83,47 @@ class Browser:
         time.sleep(0.5)
         self.js("0")
 
+    def visit(self, url: str) -> None:
+        """Open an address and wait until its page is complete."""
+        self("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete' && location.protocol !== 'about:'")
+
+    def wait_for(self, condition: str, seconds: float = 30) -> None:
+        """Wait until an expression is true, also while pages change."""
+        until = time.monotonic() + seconds
+        while True:
+            answer = self("Runtime.evaluate", expression=f"Boolean({condition})", returnByValue=True)
+            if "exceptionDetails" not in answer and answer["result"].get("value"):
+                return
+            assert time.monotonic() < until, (condition, self.js("location.href"), self.js("document.body.innerText"))
+            time.sleep(0.05)
+
+    def press(self, key: str, code: int = 0, text: str = "", modifiers: int = 0) -> None:
+        """Press a key and let it go; a key with `text` types it."""
+        known = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, ""), "ArrowUp": (38, "")}
+        code, text = (code, text) if code else known[key]
+        more = {"text": text} if text else {}
+        options = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        self("Input.dispatchKeyEvent", type="keyDown", modifiers=modifiers, **options, **more)
+        self("Input.dispatchKeyEvent", type="keyUp", modifiers=modifiers, **options)
+
+    def write(self, text: str) -> None:
+        """Type a text into what has the focus."""
+        self("Input.insertText", text=text)
+
+    def tab_to(self, selector: str) -> None:
+        """Press the tab key until an element has the focus."""
+        for _ in range(80):
+            self.press("Tab")
+            if self.js(f"Boolean(document.activeElement?.matches({json.dumps(selector)}))"):
+                return
+        raise AssertionError(f"the tab key does not lead to {selector}")
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Choose a file, as the dialog of the system would."""
+        found = self("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")["result"]
+        self("DOM.setFileInputFiles", files=[str(path)], objectId=found["objectId"])
+
     def js(self, expression: str) -> Any:
         answer = self("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer

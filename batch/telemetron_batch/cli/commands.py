@@ -5,6 +5,7 @@ Each command imports the code it runs inside its function, so that `--help`, usa
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from telemetron_batch import __version__
 from telemetron_batch.cli import completion
 from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
-from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
+from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, HelpGroup, choose
 from telemetron_batch.config.network import has_credentials
 from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
@@ -61,6 +62,12 @@ _INIT_CODES = {
 _APPROVE_CODES = {
     ExitCode.DONE: "Done.",
     ExitCode.NOT_STARTED: "The approval was refused, or cannot be written.",
+}
+_SERVE_CODES = {
+    ExitCode.DONE: "Ended by a signal.",
+    ExitCode.NOT_STARTED: "The options, the users or the port cannot be used.",
+    ExitCode.LOCKED: "Another serve uses this reports folder.",
+    **choose(ExitCode.UNBALANCED),
 }
 _LIST_CODES = {ExitCode.DONE: "Done.", ExitCode.NOT_STARTED: "The arguments cannot be used."}
 
@@ -617,6 +624,173 @@ def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: 
 
     with exit_on_error(verbose=verbose):
         serve_sandbox(SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
+
+
+_SERVE_OPTIONS = (
+    click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."),
+    click.option(
+        "--port", type=click.IntRange(0, 65535), default=8780, show_default=True, help="Port; 0 picks a free one."
+    ),
+    click.option(
+        "--tls-cert", metavar="FILE", help="Certificate of the server, as PEM.", shell_complete=completion.files
+    ),
+    click.option("--tls-key", metavar="FILE", help="Key of --tls-cert, as PEM.", shell_complete=completion.files),
+    click.option("--behind-proxy", is_flag=True, help="A proxy in front of the server ends TLS."),
+    click.option("--users", metavar="FILE", help="Users of serve-user add.", shell_complete=completion.files),
+    click.option("--user-header", metavar="NAME", help="Header in which a trusted proxy names the user."),
+    click.option(
+        "--trusted-proxy",
+        "trusted_proxies",
+        metavar="CIDR",
+        multiple=True,
+        help="Address or network of proxies that may name the user and the address of the browser. Repeatable.",
+    ),
+    click.option(
+        "--allowed-host",
+        "allowed_hosts",
+        metavar="NAME",
+        multiple=True,
+        help="Host name by which browsers reach the server. Repeatable.",
+    ),
+    click.option("--max-upload", metavar="SIZE", default="256MiB", show_default=True, help="Largest upload."),
+    click.option("--upload-timeout", metavar="DURATION", default="10m", show_default=True, help="Time for an upload."),
+    click.option(
+        "--idle-timeout", metavar="DURATION", default="1h", show_default=True, help="Unused sessions end after this."
+    ),
+    click.option(
+        "--session-timeout", metavar="DURATION", default="12h", show_default=True, help="Any session ends after this."
+    ),
+)
+
+
+def _serve_options(command: F) -> F:
+    for decorate in reversed(_SERVE_OPTIONS):
+        command = decorate(command)
+    return command
+
+
+@main.command(
+    "serve",
+    cls=HelpCommand,
+    example="telemetron-batch serve --max-failed 5%",
+    exit_codes=_SERVE_CODES,
+    grouped=True,
+    own_section="Server",
+)
+@_serve_options
+@_options(lambda option: option.for_serve)
+def serve_command(**flags: Any) -> None:
+    """Serve the page of the returns desk.
+
+    Runs until it is interrupted; needs telemetron-batch[serve]. On this machine it prints an address that works once.
+    Others can only reach it with TLS and users. The options of runs apply to every run that is made on the page.
+    """
+    with exit_on_error(verbose=bool(flags["verbose"])):
+        _require_extra("serve", "argon2", "python_multipart")
+        own = {str(key): flags.pop(str(key)) for key in _keys_of(_SERVE_OPTIONS)}
+        config = _resolve((), flags)
+        import_pyarrow_without_pandas()
+        from telemetron_batch.web.command_options import serve_options
+        from telemetron_batch.web.serve import Terminal, serve
+
+        options = serve_options(own, verbose=config.output.verbose)
+        serve(config, options, Terminal(click.echo, print_error))
+
+
+def _keys_of(decorators: tuple[Callable[[Any], Any], ...]) -> list[str | None]:
+    """Return the names under which a command gets the options that these decorators add."""
+
+    def nothing() -> None: ...
+
+    for decorate in decorators:
+        decorate(nothing)
+    return [one.name for one in nothing.__click_params__]  # type: ignore[attr-defined]
+
+
+def _require_extra(extra: str, *modules: str) -> None:
+    """Raise ConfigError if a library of an extra is missing."""
+    from importlib.util import find_spec
+
+    if any(find_spec(module) is None for module in modules):
+        raise ConfigError(f"this command needs telemetron-batch[{extra}]", f"pip install 'telemetron-batch[{extra}]'")
+
+
+_USERS_FILE = click.option(
+    "--users",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="telemetron-users.json",
+    show_default=True,
+    metavar="FILE",
+    help="File of the users.",
+)
+
+
+@main.group(
+    "serve-user",
+    cls=HelpGroup,
+    example="telemetron-batch serve-user add ann --role operator",
+    exit_codes=_LIST_CODES,
+)
+def serve_user_group() -> None:
+    """Add, remove and list the users of serve."""
+
+
+@serve_user_group.command(
+    "add", cls=HelpCommand, example="telemetron-batch serve-user add ann --role operator", exit_codes=_LIST_CODES
+)
+@click.argument("name")
+@click.option("--role", required=True, type=click.Choice(["viewer", "operator", "approver"]), help="What NAME may do.")
+@click.option("--no-password", is_flag=True, help="NAME signs in at a proxy (--user-header) only.")
+@_USERS_FILE
+@_VERBOSE
+def serve_user_add_command(name: str, role: str, path: Path, *, no_password: bool, verbose: bool) -> None:
+    """Add the user NAME, or give NAME another role and password.
+
+    Asks for the password; without a terminal it is the first line of standard input. viewer: sees the runs of NAME.
+    operator: also makes and sends them. approver: also approves plans of others, and sees every run.
+    """
+    with exit_on_error(verbose=verbose):
+        _require_extra("serve", "argon2")
+        from telemetron_batch.web.accounts import add_user
+
+        click.echo(add_user(path, name, role, None if no_password else _ask_password))
+
+
+def _ask_password(name: str) -> str:
+    """Return the password of a user, asked twice on a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@serve_user_group.command(
+    "remove", cls=HelpCommand, example="telemetron-batch serve-user remove ann", exit_codes=_LIST_CODES
+)
+@click.argument("name")
+@_USERS_FILE
+@_VERBOSE
+def serve_user_remove_command(name: str, path: Path, *, verbose: bool) -> None:
+    """Remove the user NAME, whose sessions end at once."""
+    with exit_on_error(verbose=verbose):
+        _require_extra("serve", "argon2")
+        from telemetron_batch.web.accounts import remove_user
+
+        click.echo(remove_user(path, name))
+
+
+@serve_user_group.command("list", cls=HelpCommand, example="telemetron-batch serve-user list", exit_codes=_LIST_CODES)
+@_USERS_FILE
+@_VERBOSE
+def serve_user_list_command(path: Path, *, verbose: bool) -> None:
+    """List the users and their roles."""
+    with exit_on_error(verbose=verbose):
+        _require_extra("serve", "argon2")
+        from telemetron_batch.web.accounts import list_users
+
+        with tolerate_closed_stdout():
+            for line in list_users(path):
+                click.echo(line)
 
 
 @main.command(

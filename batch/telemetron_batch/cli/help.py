@@ -30,6 +30,29 @@ _TITLES: Final[Mapping[OptionGroup, str]] = {
     OptionGroup.GENERAL: "General",
 }
 """The titles of the sections, in their order, by group."""
+_EVERYWHERE: Final = frozenset({"config", "help", "profile"})
+"""Options that many commands have, beside those of the table."""
+
+
+def _write_end(formatter: click.HelpFormatter, example: str, exit_codes: Mapping[ExitCode, str]) -> None:
+    with formatter.section("Example"):
+        formatter.write(f"  {example}\n")
+    with formatter.section("Exit codes"):
+        formatter.write_dl([(str(int(code)), meaning) for code, meaning in exit_codes.items()])
+
+
+class HelpGroup(click.Group):
+    """A group of commands whose help ends with an example and the exit codes."""
+
+    def __init__(self, *args: Any, example: str, exit_codes: Mapping[ExitCode, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.exit_codes = exit_codes
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example and the exit codes."""
+        super().format_epilog(ctx, formatter)
+        _write_end(formatter, self.example, self.exit_codes)
 
 
 class HelpCommand(click.Command):
@@ -41,35 +64,40 @@ class HelpCommand(click.Command):
         example: str,
         exit_codes: Mapping[ExitCode, str],
         grouped: bool = False,
+        own_section: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.exit_codes = exit_codes
         self.grouped = grouped
+        self.own_section = own_section
+        """Title of a first section, for the options that only this command has."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, in sections if the command has many."""
         if not self.grouped:
             super().format_options(ctx, formatter)
             return
-        sections: dict[OptionGroup, list[tuple[str, str]]] = {group: [] for group in _TITLES}
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in (self.own_section, *_TITLES.values())}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                sections[_group_of(parameter)].append(record)
-        for group, records in sections.items():
+                sections[self._title_of(parameter)].append(record)
+        for title, records in sections.items():
             if records:
-                with formatter.section(_TITLES[group]):
+                with formatter.section(title):
                     formatter.write_dl(records)
+
+    def _title_of(self, parameter: click.Parameter) -> str:
+        """Return the title of the section that lists an option."""
+        is_common = parameter.name in OPTIONS_BY_KEY or parameter.name in _EVERYWHERE
+        return self.own_section if self.own_section and not is_common else _TITLES[_group_of(parameter)]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example and the exit codes."""
         super().format_epilog(ctx, formatter)
-        with formatter.section("Example"):
-            formatter.write(f"  {self.example}\n")
-        with formatter.section("Exit codes"):
-            formatter.write_dl([(str(int(code)), meaning) for code, meaning in self.exit_codes.items()])
+        _write_end(formatter, self.example, self.exit_codes)
 
 
 def choose(*codes: ExitCode) -> dict[ExitCode, str]:

@@ -151,6 +151,8 @@ class RunConfig:
     """The part of the shard to run; None: all of it."""
     given_options: Mapping[str, Any]
     """The options as the user gave them, by key, for the records; without secrets."""
+    requested_by: str | None = None
+    """The user of the page who asked for the run; None on the command line."""
     airflow: Mapping[str, str] = field(default_factory=dict)
     """The Airflow task that this process works for; empty outside Airflow."""
 

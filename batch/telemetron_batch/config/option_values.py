@@ -24,6 +24,16 @@ DEFAULT_BASE_URL: Final = "https://admin.telemetron.ai/api/ext-v1"
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action", "deviceType")
 REDACTED: Final = "***"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)\s*([kmg]i?b|b)?")
+_SIZE_UNITS: Final = {
+    "b": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+}
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 _DATE: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
 _TIMESTAMP: Final = re.compile(
@@ -107,6 +117,15 @@ def parse_positive_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"{text!r} must be longer than 0 seconds")
     return seconds
+
+
+def parse_size(text: str) -> int:
+    """Parse 256MiB, 1GiB, 500MB or a number of bytes. Return bytes."""
+    found = _SIZE.fullmatch(text.strip().lower())
+    size = 0 if found is None else int(float(found[1]) * _SIZE_UNITS[found[2] or "b"])
+    if size < 1:
+        raise ValueError(f"{text!r} is not a size: write it as 256MiB, 1GiB or 500MB")
+    return size
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -127,6 +127,29 @@ _FOR_LOOKUPS: Final = frozenset(
 )
 """Options of `holdings` and `compare`, which only query."""
 _FOR_COMPARE: Final = frozenset({"action", "action-word", "trailer-count", "max-unassign", "allow-empty"})
+_NOT_FOR_SERVE: Final = frozenset(
+    {
+        "run-id",
+        "again",
+        "allow-empty",
+        "as-of",
+        "empty-exit-code",
+        "expect-rows",
+        "full-every",
+        "job",
+        "json",
+        "no-progress",
+        "out-of-order",
+        "phase",
+        "quiet",
+        "shard",
+        "shards",
+        "shards-at-once",
+        "since-last",
+        "yes",
+    }
+)
+"""Options that belong to one run, or to a job of every night, and so not to a server."""
 
 
 class OptionGroup(StrEnum):
@@ -187,6 +210,11 @@ class Option:
     def for_compare(self) -> bool:
         """Whether `compare` takes it too."""
         return self.name in _FOR_LOOKUPS | _FOR_COMPARE
+
+    @property
+    def for_serve(self) -> bool:
+        """Whether `serve` takes it too."""
+        return self.name not in _NOT_FOR_SERVE
 
     @property
     def default_text(self) -> str:

@@ -192,6 +192,16 @@ class InputPurpose(StrEnum):
     """Its records name the owners of devices; its actions do not matter."""
 
 
+class Correction(NamedTuple):
+    """A key cell that a person has corrected without changing the file."""
+
+    field: str
+    line: int
+    """The line on which the record begins."""
+    text: str
+    """What the cell should be; read as text."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputOptions:
     """Options that describe the input; empty or None means that the program detects the value."""
@@ -221,6 +231,8 @@ class InputOptions:
     """The type of every created device, where no column gives it."""
     default_action: Action | None = None
     """The action of every row of a file without an action column. Unlike with `action`, such a column counts."""
+    corrections: tuple[Correction, ...] = ()
+    """Cells that replace those of the file, of which there is only one."""
     required: tuple[str, ...] = ()
     """The only fields that are read, and that the file must have; empty for those of rows that are sent."""
     owners: OwnersOption | None = None

@@ -8,7 +8,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mode
 from tempfile import TemporaryDirectory
@@ -32,6 +32,8 @@ from telemetron_batch.rows.rows import RowBlock
 
 _HEAD_BYTES: Final = 4 << 20
 _MAX_RECORDS: Final = 2_000
+SAMPLE_ROWS: Final = 10
+"""Rows that a guess shows."""
 _MIN_SCORE: Final = 0.5
 """Fraction of the cells of a column that must look like the field."""
 _MIN_LEAD: Final = 0.15
@@ -65,12 +67,14 @@ class ColumnGuess:
     columns    field name to the header of its column, for fields that are clear
     ambiguous  field name to the headers of several equally good columns
     sheet      the sheet, if the workbook has several
+    rows       the first rows below the header, normalized
     """
 
     header: tuple[str, ...]
     columns: Mapping[str, str]
     ambiguous: Mapping[str, tuple[str, ...]]
     sheet: str | None
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def survey_file(path: str, options: InputOptions) -> ColumnGuess:
             raise InputError("no header with rows below it is found", "add a line that names the columns")
         best = max((propose(table, options) for table in tables), key=lambda one: len(one.columns))
         several = len({table.sheet for table in tables}) > 1
-    return ColumnGuess(best.header, best.columns, best.ambiguous, best.sheet if several else options.sheet)
+    return replace(best, sheet=best.sheet if several else options.sheet)
 
 
 def propose(table: Table, options: InputOptions) -> ColumnGuess:
@@ -107,7 +111,8 @@ def propose(table: Table, options: InputOptions) -> ColumnGuess:
                 columns[field] = table.header[best[0]]
             elif best:
                 ambiguous[field] = tuple(table.header[at] for at in best)
-    return ColumnGuess(table.header, columns, ambiguous, table.sheet)
+    first = zip(*(column.slice(0, SAMPLE_ROWS).to_pylist() for column in table.columns), strict=True)
+    return ColumnGuess(table.header, columns, ambiguous, table.sheet, tuple(first))
 
 
 def count_action_words(path: str, options: InputOptions) -> ActionWordCounts:

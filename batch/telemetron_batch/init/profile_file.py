@@ -35,7 +35,7 @@ def with_profile(text: str, name: str, keys: Mapping[str, Value], *, force: bool
     holders = _tables_with(before, name)
     if name in _PARENTS or (holders and not force):
         raise ConfigError(f"there is a profile {name!r} already", "name another with --profile, or say --force")
-    kept = _without_profile(text, name) if holders else text
+    kept = without_profile(text, name) if holders else text
     after = f"{kept.rstrip()}\n\n{_profile_text(name, keys)}".lstrip("\n")
     if not _changes_only(after, before, name, keys):
         raise _not_replaceable(name)
@@ -101,7 +101,7 @@ def _inline(value: Mapping[str, str]) -> InlineTable:
     return table
 
 
-def _without_profile(text: str, name: str) -> str:
+def without_profile(text: str, name: str) -> str:
     """Return the text without this profile; comments directly above a table stay."""
     try:
         document = tomlkit.parse(text)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions
 from telemetron_batch.input.block import CellBlock
+from telemetron_batch.input.corrections import with_corrections
 from telemetron_batch.input.dialect import Dialect, find_dialect, plain_list_dialect
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
@@ -115,11 +116,14 @@ def prepare_cells(source: RecordSource, read_original_input: OriginalReader | No
     header = source.dialect.header
     if is_attention(header):
         source = _restored(source, header, read_original_input)
+    corrections = source.options.corrections
     filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
     split = source.options.split
 
     def read_blocks() -> Iterator[CellBlock]:
         blocks = iter(source.read_blocks())
+        if corrections:
+            blocks = with_corrections(blocks, source.columns, corrections)
         if filled:
             blocks = with_values_above(blocks, filled)
         if split is not None and split.field in source.columns:

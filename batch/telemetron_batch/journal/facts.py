@@ -39,6 +39,10 @@ class Fact(StrEnum):
     HOLDS_BY_INPUT = "holdsByInput"
     """Whether the plan holds assigns because of other rows of the input."""
     SANDBOX = "sandbox"
+    REQUESTED_BY = "requestedBy"
+    """The user of the page who asked for the run; null for a run of the command line."""
+    CORRECTIONS = "corrections"
+    """Cells that were corrected before the run: field, line and text of each."""
     AIRFLOW = "airflow"
     """The Airflow task that the last process worked for."""
 

@@ -32,6 +32,8 @@ def run_facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.RUN_ID_GENERATED: config.run_id_generated,
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
+        Fact.REQUESTED_BY: config.requested_by,
+        Fact.CORRECTIONS: [[one.field, one.line, one.text] for one in config.input.corrections],
         Fact.OPTIONS: dict(config.given_options),
         Fact.BASE_URL_FLAG: config.base_url_flag,
         Fact.FIXED_OPTIONS: _immutable_options(config),
@@ -83,6 +85,7 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
     described["owners"] = None if config.input.owners is None else str(config.input.owners.source)
     del described["purpose"]
     del described["last_line"]  # it decides whether the input is taken, not what is sent
+    del described["corrections"]  # the rows in the journal have them
     return {
         **described,
         **plan,

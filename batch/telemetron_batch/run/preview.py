@@ -30,6 +30,7 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.log import log_to_file
+from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.verification.preview import count_preview, preview_words
 from telemetron_batch.verification.previewer import query_customers
 
@@ -43,6 +44,7 @@ def preview_plan(
     observer: RunObserver | None = None,
     clock: Clock | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
+    users: SystemUsers | None = None,
 ) -> SavedPlan:
     """Save a plan and look at its customers; change nothing at the API. Return it with the preview.
 
@@ -50,7 +52,7 @@ def preview_plan(
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
     require_can_send(config, clock)
-    saved = save_plan(config, observer, clock)
+    saved = save_plan(config, observer, clock, users)
     config = replace(config, run_id=saved.folder.name, files=())
     with (
         acquire_run_and_key(config, saved.folder, clock, observer) as lease,

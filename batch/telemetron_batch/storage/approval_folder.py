@@ -85,7 +85,8 @@ def read_owned(folder: Path, name: str, users: SystemUsers) -> OwnedFile | None:
         try:
             found = os.fstat(descriptor)
             _require_unshared(folder / name, found)
-            return OwnedFile(users.owner(found), os.read(descriptor, _MAX_BYTES))
+            content = os.read(descriptor, _MAX_BYTES)
+            return OwnedFile(users.author(folder / name, found, content), content)
         finally:
             os.close(descriptor)
 

@@ -228,6 +228,26 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
+def open_private_log(path: Path) -> int:
+    """Return a descriptor that appends to a file which only this user can read; creates the file. Follows no link.
+
+    Does not check its folder. Raises UntrustedPathError, and OSError as `os.open` does.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _NO_WAIT, 0o600)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            require_file(path)
+        raise
+    with _closed_on_error(descriptor):
+        found = os.fstat(descriptor)
+        _check(path, found, stat.S_ISREG, "file")
+        if os.name == "posix" and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            what = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}, and others than its owner can open it"
+            raise UntrustedPathError(what, f"run: chmod 600 {quote(str(path))}")
+    return descriptor
+
+
 def _link_target(link: Path) -> Path:
     """Return the target of a link. Raises UntrustedPathError if others can have created a link on the way to it."""
     link = link.absolute()

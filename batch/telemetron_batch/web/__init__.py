@@ -1,0 +1,1 @@
+"""The page for clerks: `serve` and the accounts of its users."""
