@@ -39,12 +39,12 @@ class PlanView:
     seconds: float | None
     """The shortest possible time; None if it is unknown."""
     preview: Mapping[str, Any] | None = None
-    """What a look at the customers showed, as `Preview.as_json`."""
+    """What a look at the customers showed: `Preview.as_json` and its `endedAt`."""
 
     @classmethod
     def of(cls, saved: SavedPlan) -> "PlanView":
         """Return the view of a saved plan."""
-        summary = saved.summary
+        summary, look = saved.summary, saved.summary.preview
         taken, given = (summary.action_counts[action] for action in (Action.UNASSIGN, Action.ASSIGN))
         warnings = [f"{warning}" for file in summary.files for warning in file.warnings]
         return cls(
@@ -63,7 +63,7 @@ class PlanView:
             problems=[(kind.problem.name, kind.rows, list(kind.lines)) for kind in summary.problems],
             warnings=[*warnings, *summary.held_sentences, *summary.warnings],
             seconds=summary.shortest_seconds,
-            preview=None if summary.preview is None else summary.preview.as_json(),
+            preview=None if look is None else {**look.as_json(), "endedAt": look.looked_at},
         )
 
     @property
@@ -74,7 +74,7 @@ class PlanView:
     @property
     def look(self) -> Preview | None:
         """What a look at the customers showed; None without one."""
-        return None if self.preview is None else Preview.of_json(self.preview)
+        return Preview.of_fact(self.preview)
 
     def write(self, folder: Path) -> None:
         """Keep the view in a folder."""
