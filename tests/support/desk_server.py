@@ -46,7 +46,8 @@ class DeskServer:
             )
         until = time.monotonic() + 20
         while not self._is_listening():
-            assert self._process.poll() is None and time.monotonic() < until, (self.folder / "stderr").read_text()
+            is_alive = self._process.poll() is None and time.monotonic() < until
+            assert is_alive, (self.folder / "stderr").read_text()
             time.sleep(0.05)
 
     def kill(self) -> None:

@@ -149,3 +149,212 @@ def test_a_workbook_with_bad_rows_is_sent_corrected_sent_again_and_undone(
         [row for row in reconciliation_of(server.folder / "reports" / first) if row["outcome"] == "unassigned"]
     )
     assert problems(browser) == []
+
+
+def test_the_keyboard_alone_is_enough(server: DeskServer, browser: Browser, tmp_path: Path) -> None:
+    server.sign_in(browser, "anna", "en")
+    browser.press("Tab")
+    assert browser.js("document.activeElement.textContent") == "Skip to content"
+    assert browser.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.choose_file("#file", german_workbook(tmp_path))  # a dialog of the system
+    browser.tab_to("form[data-drop] button")
+    browser.press("Enter")
+    browser.wait_for("document.querySelector('#c-deviceIdentifier')")
+    browser.tab_to("#c-deviceIdentifier")
+    for letter in "Ser":
+        browser.press(letter, ord(letter.upper()), letter)
+    browser.tab_to("input[name=action]")
+    browser.press(" ")
+    browser.tab_to("form.columns > .actions button")
+    browser.press("Enter")
+    browser.wait_for("document.querySelector('.faulty input')")
+    browser.tab_to('[id="cell.customerEmail.18"]')
+    browser.js("document.activeElement.select()")
+    browser.write("erika@muster.example")
+    browser.press("Enter")  # the first button of the form: check again
+    browser.wait_for("document.body.textContent.includes('1 cell corrected')")
+    browser.tab_to("button[value=plan]")
+    browser.press("Enter")
+    browser.wait_for("document.querySelector('#devices')")
+    browser.tab_to("#devices")
+    browser.write("16")
+    browser.press("Enter")
+    browser.wait_for("document.querySelector('.files')")
+    assert "16 of 20 rows" in browser.js("document.querySelector('h1').textContent")
+
+
+def test_a_scanner_that_types_beeps_for_a_serial_that_it_has_typed_before(server: DeskServer, browser: Browser) -> None:
+    server.sign_in(browser, "anna", "en")
+    browser.js("window.beeps = 0; document.addEventListener('desk-beep', () => { window.beeps += 1; })")
+    browser.js("document.getElementById('serials').focus()")
+    for serial in ("SN-0001", "SN-0002", "SN-0001"):
+        browser.write(serial)
+        browser.press("Enter")
+    assert browser.js("window.beeps") == 1
+    assert (
+        browser.js("document.querySelector('[data-scan-status]').textContent") == "3 serials · Scanned twice: SN-0001"
+    )
+    assert browser.js("document.querySelector('[data-scan-status]').role") == "status"
+    browser.visit(f"{server.url}/runs")
+    browser.visit(f"{server.url}/")
+    assert browser.js("document.getElementById('serials').value.split('\\n').length") == 4
+
+
+def test_a_killed_server_goes_on_with_the_run_and_the_page_follows(browser: Browser, tmp_path: Path) -> None:
+    with desk_server(tmp_path, "--rate", "2/s") as server:
+        seed(server)
+        server.sign_in(browser, "anna", "en")
+        plan(browser, german_workbook(tmp_path))
+        confirm(browser)
+        browser.wait_for("document.querySelector('.counts')?.textContent.startsWith('2 of')")
+        run = run_of(browser)
+        server.kill()
+        server.start()
+        server.sign_in(browser, "anna", "en")
+        browser.visit(f"{server.url}/runs/{run}")
+        browser.wait_for("document.querySelector('.files')")
+        rows = reconciliation_of(server.folder / "reports" / run)
+        assert [row["outcome"] for row in rows].count("invalid") == 5
+        assert {row["outcome"] for row in rows} <= {"unassigned", "skipped", "invalid"}
+
+
+def test_two_people_at_once_take_turns_and_see_each_other(browser: Browser, tmp_path: Path) -> None:
+    other = Browser(tmp_path / "other-profile")
+    try:
+        with desk_server(tmp_path, "--rate", "2/s") as server:
+            seed(server)
+            server.sign_in(browser, "anna", "en")
+            plan(browser, german_workbook(tmp_path))
+            server.sign_in(other, "bert", "de")
+            confirm(browser)
+            browser.wait_for("document.querySelector('.counts')?.textContent.includes('of')")
+            other.visit(f"{server.url}/")
+            assert other.js("document.querySelector('.queue').textContent") == "Gerade unterwegs: ein Lauf von anna."
+            assert "Retouren" not in other.js("document.body.textContent")
+            other.js("document.getElementById('serials').value = 'SN-0003'")
+            other.js("document.getElementById('customer').value = 'kunde3@muster.example'")
+            other.js("document.querySelector('[data-scan] input[value=unassign]').click()")
+            press(other, "[data-scan] > button", "document.querySelector('button[value=plan]')")
+            press(other, "button[value=plan]", "document.querySelector('#devices')")
+            confirm(other)
+            other.wait_for("document.querySelector('[data-events]')")
+            assert "Vor ihm ist noch 1 Lauf" in other.js("document.querySelector('.now').textContent")
+            browser.wait_for("document.querySelector('.files')")
+            other.wait_for("document.querySelector('.files')")
+    finally:
+        other.close()
+
+
+def test_a_second_person_approves_in_the_own_browser(browser: Browser, tmp_path: Path) -> None:
+    with desk_server(tmp_path, "--approval", "second", "--rate", "20/s") as server:
+        seed(server)
+        server.sign_in(browser, "anna", "en")
+        bring(browser, german_workbook(tmp_path))
+        choose(browser, "#c-deviceIdentifier", "Seriennummer")
+        browser.js("document.querySelector('input[name=action][value=unassign]').click()")
+        press(browser, "form.columns > .actions button", "document.querySelector('button[value=plan]')")
+        press(browser, "button[value=plan]", "document.body.textContent.includes('A second person must approve')")
+        assert browser.js("document.querySelector('form[action$=\"/send\"]')") is None
+        run = run_of(browser)
+        server.sign_in(browser, "paul", "en")
+        browser.visit(f"{server.url}/approvals")
+        assert browser.js("document.querySelectorAll('.runs tbody tr').length") == 1
+        browser.visit(f"{server.url}/runs/{run}")
+        press(browser, 'form[action$="/approve"] button', "document.body.textContent.includes('approved by')")
+        server.sign_in(browser, "anna", "en")
+        browser.visit(f"{server.url}/runs/{run}")
+        confirm(browser)
+        browser.wait_for("document.querySelector('.files')")
+
+
+def test_without_a_script_the_whole_way_works_too(server: DeskServer, browser: Browser, tmp_path: Path) -> None:
+    server.sign_in(browser, "anna", "en")
+    browser("Emulation.setScriptExecutionDisabled", value=True)
+    plan(browser, german_workbook(tmp_path))
+    confirm(browser)
+    browser.wait_for("document.querySelector('.files')")
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DeskServer, Browser, list[str]]]:
+    """A server with a list in each state, a browser of an approver, and the addresses of all pages."""
+    folder = tmp_path_factory.mktemp("gallery")
+    browser = Browser(folder / "profile")
+    with desk_server(folder, "--rate", "20/s") as server:
+        seed(server)
+        server.sign_in(browser, "paul", "en")
+        workbook = german_workbook(folder)
+        bring(browser, workbook)
+        columns = browser.js("location.pathname")
+        choose(browser, "#c-deviceIdentifier", "Seriennummer")
+        browser.js("document.querySelector('input[name=action][value=unassign]').click()")
+        press(browser, "form.columns > .actions button", "document.querySelector('.faulty')")
+        browser.visit(server.url)
+        plan(browser, workbook)
+        planned = browser.js("location.pathname")
+        browser.visit(server.url)
+        browser.js("document.getElementById('serials').value = 'SN-0003\\nSN-0004'")
+        browser.js("document.getElementById('customer').value = 'kunde3@muster.example'")
+        browser.js("document.querySelector('[data-scan] input[value=unassign]').click()")
+        press(browser, "[data-scan] > button", "document.querySelector('button[value=plan]')")
+        press(browser, "button[value=plan]", "document.querySelector('#devices')")
+        press(browser, 'form[action$="/look"] button', "document.querySelector('[data-events]')")
+        browser.wait_for("document.querySelector('#devices')")
+        confirm(browser)
+        browser.wait_for("document.querySelector('.files')")
+        finished = browser.js("location.pathname")
+        yield (
+            server,
+            browser,
+            ["/", columns, f"{columns}/rows", planned, finished, "/runs", "/approvals", "/mappings", "/no"],
+        )
+    browser.close()
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_and_nothing_is_wider_than_the_window(
+    gallery: tuple[DeskServer, Browser, list[str]], scheme: str, language: str
+) -> None:
+    server, browser, pages = gallery
+    browser.visit(f"{server.url}/language/{language}?next=/")
+    found: list[object] = []
+    for page in pages:
+        for width in (320, 390, 768, 1280):
+            browser.look(width=width, scheme=scheme)
+            browser.visit(server.url + page)
+            if browser.js("document.documentElement.scrollWidth") > width:
+                found.append((page, width, "too wide"))
+        found += [(page, one) for one in browser.js(COLOURS)]
+    assert found == []
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: npm install --no-save axe-core")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing(gallery: tuple[DeskServer, Browser, list[str]], width: int) -> None:
+    server, browser, pages = gallery
+    found = []
+    for page in pages:
+        browser.look(width=width)
+        browser.visit(server.url + page)
+        browser.js(AXE.read_text(encoding="utf-8") + "; 0")
+        answer = json.loads(browser.js("axe.run().then((found) => JSON.stringify(found.violations))"))
+        found += [(page, one["id"], one["impact"], [node["html"][:120] for node in one["nodes"]]) for one in answer]
+    assert found == []
+
+
+def test_the_layout_does_not_move_while_a_page_loads_or_a_run_goes_on(
+    server: DeskServer, browser: Browser, tmp_path: Path
+) -> None:
+    watch = (
+        "new PerformanceObserver((list) => { for (const one of list.getEntries()) window.moved = "
+        "(window.moved ?? 0) + one.value; }).observe({type: 'layout-shift', buffered: true})"
+    )
+    browser("Page.addScriptToEvaluateOnNewDocument", source=watch)
+    server.sign_in(browser, "anna", "en")
+    plan(browser, german_workbook(tmp_path))
+    assert browser.js("window.moved ?? 0") < 0.02
+    confirm(browser)
+    browser.wait_for("document.querySelector('.counts')")
+    browser.wait_for("document.querySelector('.files')")
+    assert browser.js("window.moved ?? 0") < 0.02

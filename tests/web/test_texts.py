@@ -54,7 +54,7 @@ def test_every_text_that_a_page_names_exists(template: Path) -> None:
 
 
 def test_every_word_of_the_program_that_a_page_shows_has_a_text() -> None:
-    keys = [f"problem.{problem.name}" for problem in Problem]
+    keys = [f"{group}.{problem.name}" for problem in Problem for group in ("problem", "help")]
     keys += [f"{group}.{outcome}" for outcome in Outcome for group in ("outcome", "meaning")]
     keys += [f"preview.{word}" for word in PreviewWord]
     keys += [f"action.{action}" for action in Action]

@@ -52,7 +52,8 @@ class Texts:
 
     def bytes(self, size: int) -> str:
         """Return a number of bytes in MB or kB."""
-        return f"{self.number(size // 1_000_000)} MB" if size >= 10_000_000 else f"{self.number(-(-size // 1000))} kB"
+        mega = size >> 20
+        return f"{self.number(mega)} MB" if mega >= 10 else f"{self.number(-(-size >> 10))} kB"
 
     def duration(self, seconds: float) -> str:
         """Return a length of time in the largest unit that says enough."""

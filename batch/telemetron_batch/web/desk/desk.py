@@ -235,6 +235,7 @@ class Desk:
             api_key=None if config.sandbox else ours.api_key,
             sending=replace(config.sending, limit_url=ours.sending.limit_url),
             organisation=ours.organisation,
+            online=ours.online,
             lock_dir=ours.lock_dir,
             base_url_flag=ours.base_url_flag,
             wait=max(config.wait, _KEY_WAIT_S),
