@@ -337,6 +337,14 @@ def test_a_deadline_stops_with_3_and_the_same_command_goes_on(lookups: Lookups) 
     assert len(lookups.asked) == len({*lookups.asked}) == 30
 
 
+def test_after_a_deadline_with_keep_answers_0_the_advice_is_to_go_on_without_it(lookups: Lookups) -> None:
+    customers = [f"u{number:02}@x.com" for number in range(30)]
+    with pytest.raises(QueryError, match="run the same command again without --keep-answers 0"):
+        lookups.holdings(*customers, keep=0, rate="1/s", deadline="10s")
+    lookups.holdings(*customers)
+    assert len(lookups.asked) == len({*lookups.asked}) == 30
+
+
 # What comes back
 
 ODD = ["00012", "SN 1", 'a"b', "a,b", "+49-1", "-7", "'x", "''=x", "Ünï-1", "a'b", "1-2", "x;y|z", "12.03.2025"]

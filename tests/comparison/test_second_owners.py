@@ -42,6 +42,7 @@ def test_without_remove_extra_a_transfer_is_left_out_and_the_option_named(lookup
     rows = [(ANN, "A1"), (BOB, "B1"), (BOB, "X")]
     summary = lookups.compare(rows)
     assert (lookups.rows, summary.exit_code) == ([], 1)
+    assert next(summary.sentences()).startswith("Nothing to write: 2 customers with 3 devices compared")
     warnings = " ".join(summary.warnings())
     assert f"X of {BOB} ({ANN} holds it and keeps it without --remove-extra)" in warnings
     assert "with --remove-extra the file takes it from its holder first" in warnings

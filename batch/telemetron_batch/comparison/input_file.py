@@ -62,8 +62,13 @@ class LeftOutDevices:
     def add(self, one: LeftOut) -> None:
         """Count a device."""
         self.count += 1
-        if len(self.first) < MAX_NAMED:
+        if self.has_room:
             self.first.append(one)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more device is remembered."""
+        return len(self.first) < MAX_NAMED
 
 
 class InputDraft:
@@ -159,10 +164,15 @@ class InputDraft:
                 if reason is None:
                     file.write(line)
                     continue
-                customer, device, word = next(csv.reader([line.decode()]))
-                self.rows[Action(word)] -= 1
-                self.left_out.add(LeftOut(customer, apply_to_text(unguarded, device), reason))
+                self._count_left_out(line.decode(), reason)
         return path
+
+    def _count_left_out(self, line: str, reason: str) -> None:
+        self.rows[Action(line.rstrip("\n").rpartition(",")[2])] -= 1
+        self.left_out.count += 1
+        if self.left_out.has_room:  # of a million lines, only those that are named are parsed
+            customer, device, _ = next(csv.reader([line]))
+            self.left_out.first.append(LeftOut(customer, apply_to_text(unguarded, device), reason))
 
 
 class _ReadBack:

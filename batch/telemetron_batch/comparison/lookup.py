@@ -202,12 +202,14 @@ def _is_same_file(path: Path, other: str) -> bool:
 
 def _error_of(result: QueryResult, total: int, *, is_kept: bool) -> QueryError:
     """Return the error for queries that did not reach all customers; `is_kept`: whether the same command continues."""
-    when = "" if is_kept else "without --keep-answers 0"
-    kept = f"are kept{'' if is_kept else ', for a command without --keep-answers 0'}"
-    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; the answers so far {kept}"
-    if result.stop is not None:
-        return QueryError.of(result.stop, rest)
+    again = "" if is_kept else "without --keep-answers 0"
+    rest = f"{result.remaining:,} of {total:,} customers are not asked yet; the answers so far are kept"
+    if (stop := result.stop) is not None:
+        if stop.advice.repeat:
+            advice = replace(stop.advice, when=f"{again} {stop.advice.when}".strip())
+            stop = replace(stop, advice=advice)
+        return QueryError.of(stop, rest)
     named = ", ".join(f"{customer} ({reason})" for customer, reason in islice(result.failures, _NAMED))
     more = f" and {result.failed - _NAMED:,} more" if result.failed > _NAMED else ""
-    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers {kept}"
-    return QueryError(what, Advice(repeat=True, when=when))
+    what = f"{result.failed:,} of {total:,} customers could not be asked: {named}{more}; the other answers are kept"
+    return QueryError(what, Advice(repeat=True, when=again))

@@ -217,7 +217,8 @@ class CompareSummary(LookupSummary):
     def _result(self) -> Iterator[str]:
         customers, held = counted(self.customers, "customer"), counted(self.held, "device")
         if not any(self.rows.values()):
-            yield f"Nothing to do: {customers} with {held} compared; {self.output} has only a header."
+            nothing = "Nothing to write" if self._is_incomplete() or self.left_out.count else "Nothing to do"
+            yield f"{nothing}: {customers} with {held} compared; {self.output} has only a header."
         else:
             assigns, unassigns = self.rows[Action.ASSIGN], self.rows[Action.UNASSIGN]
             yield f"{assigns:,} to assign, {unassigns:,} to unassign; {customers} with {held} compared: {self.output}"
