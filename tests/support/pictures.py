@@ -1,7 +1,7 @@
-"""The pictures in the README, made from a run of the sample data: `make pictures`.
+"""The pictures in the README and in the docs, made from runs of made-up data: `make pictures`.
 
 Three PNG files in reports/example: a terminal with a whole run, and the page of that
-run on a desk and on a phone. Needs Chromium.
+run on a desk and on a phone. Four in docs/pictures: the way of a clerk through `serve`. Needs Chromium.
 """
 
 import io
@@ -15,9 +15,13 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from tests.support.browser import Browser
+from tests.support.desk_server import desk_server
 from tests.support.ptys import OnTerminal
+from tests.web.test_browser import bring, choose, confirm, german_workbook, press, seed
 
 FOLDER: Final = Path(__file__).parents[2] / "reports" / "example"
+DESK: Final = Path(__file__).parents[2] / "docs" / "pictures"
+_DESK_WIDTH, _MAX_HEIGHT = 940, 1000
 COMMAND: Final = ("run", "sample_data/erp_export.csv", "--sandbox", "--run-id", "may")
 THEME: Final = TerminalTheme(
     (22, 27, 34),
@@ -69,8 +73,38 @@ def main() -> None:
             take(browser, folder / "terminal.html", "terminal.png", width=None)
             take(browser, folder / "may" / "report.html", "report.png", width=1280, height=1200)
             take(browser, folder / "may" / "report.html", "report-phone.png", width=390, height=844)
+            of_desk(browser, folder)
         finally:
             browser.close()
+
+
+def of_desk(browser: Browser, folder: Path) -> None:
+    """Take the pictures of a clerk's way: bring a list, correct it, look at the plan, and the result on a phone."""
+    DESK.mkdir(exist_ok=True)
+    with desk_server(folder, "--rate", "20/s") as server:
+        seed(server)
+        browser.look(width=_DESK_WIDTH)
+        server.sign_in(browser, "anna")
+        shoot(browser, "start.png")
+        bring(browser, german_workbook(folder))
+        choose(browser, "#c-deviceIdentifier", "Seriennummer")
+        browser.js("document.querySelector('input[name=action][value=unassign]').click()")
+        press(browser, "form.columns > .actions button", "document.querySelector('.faulty')")
+        shoot(browser, "rows.png")
+        press(browser, "button[value=plan]", "document.querySelector('#devices')")
+        shoot(browser, "plan.png")
+        confirm(browser)
+        browser.wait_for("document.querySelector('.files')")
+        browser.look(width=390)
+        shoot(browser, "result-phone.png", width=390)
+
+
+def shoot(browser: Browser, name: str, *, width: int = _DESK_WIDTH) -> None:
+    """Take a picture of the page that is open, as far down as it says something."""
+    height = browser.js(
+        "Math.ceil(document.querySelector('main').lastElementChild.getBoundingClientRect().bottom) + 24"
+    )
+    (DESK / name).write_bytes(browser.picture(width=width, height=min(height, _MAX_HEIGHT)))
 
 
 def take(browser: Browser, page: Path, name: str, *, width: int | None, height: int | None = None) -> None:
