@@ -10,7 +10,7 @@ import pytest
 from telemetron_batch.reports.summary import ATTENTION
 from tests.support.books import reconciliation_of
 from tests.support.clerk import Clerk, Office
-from tests.support.scripted import Says, once
+from tests.support.scripted import Refuses, Says, once
 from tests.support.sheets import book, device
 
 LIST = "Kunde;Seriennummer;Grund\na@example.com;SN-1;x\nb@example.com;SN-2;y\nb@example.com;SN-3;z\n"
@@ -382,6 +382,21 @@ def test_a_key_that_is_refused_is_explained_and_the_run_goes_on_later(office: Of
     clerk.submit("/send")
     office.settled()
     assert "All 3 rows are where they should be" in clerk.open(clerk.path).text
+
+
+def test_an_api_that_is_unplugged_is_said_in_words_and_nothing_is_lost(tmp_path: Path) -> None:
+    office = Office(tmp_path, give_up_after="3s")
+    try:
+        clerk = planned(office.clerk())
+        office.server.script = lambda _: Refuses()
+        sent(office, clerk)
+        assert "Telemetron cannot be reached. Go on with the run later." in clerk.text
+        office.server.script = lambda _: None
+        clerk.submit("/send")
+        office.settled()
+        assert "rows are where they should be" in clerk.open(clerk.path).text
+    finally:
+        office.close()
 
 
 def test_the_stop_button_stops_the_run_and_it_can_be_continued(office: Office, clerk: Clerk) -> None:

@@ -99,16 +99,30 @@ def test_numbers_and_lengths_of_time_are_written_as_in_the_language() -> None:
     assert german.moment("") == ""
 
 
+def progress_of(language: str = "en", **fields: object) -> str:
+    """Return what the page shows of a run in this state."""
+    state = {"calls": 9, "done": 3, "outcomes": [], "is_query": False, "seconds_left": None, "messages": []}
+    state |= {"down_s": None, "pause_s": 0, "is_stopping": False, "has_begun": True, **fields}
+    return render_text(languages()[language], "_progress.html.j2", job=None, jobs=[], progress=state)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "Sending."),
+        ({"is_query": True}, "Asking Telemetron what the customers have."),
+        ({"has_begun": False}, "It is being prepared."),
+        ({"pause_s": 42.0}, "Telemetron asks to wait: 42 seconds more. It goes on by itself."),
+        ({"down_s": 300.0}, "Telemetron does not answer, for 5 minutes now. It is tried again by itself."),
+        ({"down_s": 300.0, "is_stopping": True}, "Stopping: answers under way are awaited."),
+    ],
+)
+def test_pauses_outages_and_the_stop_are_said_in_words(fields: dict[str, object], sentence: str) -> None:
+    assert sentence in progress_of(**fields)
+
+
 def test_what_people_write_into_a_list_is_escaped_and_made_visible() -> None:
-    messages = [{"at": "2026-11-30T22:45:00Z", "text": "<script>alert(1)</script>\u202ereversed"}]
-    progress = {"down_s": None, "pause_s": 0, "is_stopping": False, "has_begun": False, "messages": messages}
-    html = render_text(
-        languages()["en"],
-        "_progress.html.j2",
-        job=None,
-        jobs=[],
-        progress={"calls": 0, "done": 0, "outcomes": [], "is_query": False, "seconds_left": None, **progress},
-    )
+    html = progress_of(messages=[{"at": "2026-11-30T22:45:00Z", "text": "<script>alert(1)</script>\u202ereversed"}])
     assert "<script>" not in html
     assert "\u202e" not in html
     assert "&lt;script&gt;" in html
