@@ -159,11 +159,47 @@ def test_scanned_serials_become_a_list_for_one_customer(office: Office, clerk: C
     assert "repeated" in clerk.text
 
 
+def test_scanned_returns_without_a_customer_are_looked_up_in_earlier_runs(office: Office, clerk: Clerk) -> None:
+    clerk.open("/")
+    clerk.submit("/scans", serials="SN-7", customer="c@example.com", action="assign")
+    office.server.fleet.assign("d@example.com", ["SN-7"], create=True)
+    clerk.submit("/rows", button="plan")
+    clerk.submit("/send")
+    office.settled()
+    clerk.open("/")
+    clerk.submit("/scans", serials="SN-7\r\nSN-8", customer="", action="unassign")
+    assert "1 not ready" in clerk.text
+    clerk.submit("/rows", button="plan")
+    assert "Take 1 device from 1 customer" in clerk.text
+
+
+def test_a_corrected_cell_is_forgotten_when_its_column_changes(office: Office, clerk: Clerk) -> None:
+    clerk.upload("two.csv", b"mail,serial1,serial2\na@example.com,,SN-1\nb@example.com,B1,SN-2\n")
+    clerk.submit("/columns", action="unassign", column__customerEmail="0", column__deviceIdentifier="1")
+    clerk.submit("/rows", button="check", cell__deviceIdentifier__2="TYPED")
+    clerk.open(clerk.path.removesuffix("/rows"))
+    clerk.submit("/columns", action="unassign", column__customerEmail="0", column__deviceIdentifier="2")
+    clerk.submit("/rows", button="plan")
+    sent(office, clerk, "2")
+    rows = reconciliation_of(office.reports / clerk.run_id)
+    assert [row["deviceIdentifier"] for row in rows] == ["SN-1", "SN-2"]
+
+
+@pytest.mark.parametrize("odd", ["\u00b2", "9" * 5000, "-1"])
+def test_odd_numbers_in_forms_are_refused(clerk: Clerk, odd: str) -> None:
+    clerk.upload("returns.csv", LIST.encode())
+    clerk.submit("/columns", action="unassign", column__customerEmail=odd)
+    assert clerk.status == 400
+    planned(clerk)
+    clerk.submit("/send", devices=odd)
+    assert clerk.status == 400
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
         ({"serials": " \n", "customer": "b@example.com", "action": "unassign"}, "Scan or type at least one serial"),
-        ({"serials": "SN-2", "customer": "", "action": "unassign"}, "Enter the email address"),
+        ({"serials": "SN-2", "customer": "", "action": "assign"}, "Enter the email address"),
         ({"serials": "SN-2", "customer": "b@example.com"}, "What is to be done?"),
     ],
 )

@@ -32,6 +32,8 @@ from telemetron_batch.rows.rows import RowBlock
 
 _HEAD_BYTES: Final = 4 << 20
 _MAX_RECORDS: Final = 2_000
+_MAX_SCORED: Final = 200
+"""Columns that are looked at if their headers say nothing."""
 SAMPLE_ROWS: Final = 10
 """Rows that a guess shows."""
 _MIN_SCORE: Final = 0.5
@@ -104,7 +106,8 @@ def propose(table: Table, options: InputOptions) -> ColumnGuess:
     fields = ["customerEmail", "deviceIdentifier", *(["action"] if options.action is None else [])]
     for field in fields:
         if field not in columns:
-            free = [at for at, header in enumerate(table.header) if header and header not in columns.values()]
+            taken = {*columns.values()}
+            free = [at for at, header in enumerate(table.header) if header and header not in taken][:_MAX_SCORED]
             scores = {at: _score(field, table.columns[at], options) for at in free}
             best = _best_match(scores, [at for at in matches[field] if at in free])
             if len(best) == 1:

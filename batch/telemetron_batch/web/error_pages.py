@@ -1,6 +1,8 @@
 """Pages that say what went wrong and what to do."""
 
 import logging
+import os
+from contextlib import suppress
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -9,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from telemetron_batch.domain.errors import BatchError, DiskError, LockedError, system_error
 from telemetron_batch.domain.printable import printable
+from telemetron_batch.web.context import context_of, user_of
 from telemetron_batch.web.render import render
 
 LOGGER: Final = logging.getLogger("telemetron_batch_serve")
@@ -47,5 +50,11 @@ def answer_batch_error(request: Request, exc: Exception) -> Response:
     status = next((status for kind, status in by_class if isinstance(error, kind)), 500)
     if status >= 500:
         LOGGER.error("%s", error)
-    is_user = getattr(request.state, "user", None) is not None
-    return error_page(request, status, "problem", text=printable(str(error)) if is_user else None)
+    if getattr(request.state, "user", None) is None:
+        return error_page(request, status, "problem")
+    context = context_of(request)
+    if request.method == "POST":
+        with suppress(BatchError):
+            context.audit.record(user_of(request), "refused", path=request.url.path, why=printable(str(error)))
+    text = str(error).replace(f"{context.config.reports_dir.absolute()}{os.sep}", "")
+    return error_page(request, status, "problem", text=printable(text))

@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.domain.model import Correction
@@ -61,7 +60,6 @@ def _start_page(request: Request, *, error: str = "", serials: str = "", custome
         lists=lists[:_RECENT_RUNS],
         jobs=desk.queue.jobs(),
         max_upload=context_of(request).options.max_upload,
-        has_owners="owners" in OPTIONS_BY_KEY,
         error=error,
         serials=serials,
         customer=customer,
@@ -91,8 +89,10 @@ async def scan(request: Request, form: FormData) -> Response:
     serials = [line.strip() for line in str(form.get("serials", "")).splitlines() if line.strip()]
     customer, what = str(form.get("customer", "")).strip(), str(form.get("action", ""))
     texts = texts_for(request)
-    if not serials or what not in (*Action,) or not (customer or "owners" in OPTIONS_BY_KEY):
-        error = texts.text("start.no_serials" if not serials else "start.no_customer" if not customer else "start.what")
+    if not serials or what not in (*Action,) or (not customer and what == Action.ASSIGN):
+        error = texts.text(
+            "start.no_serials" if not serials else "start.no_customer" if what in (*Action,) else "start.what"
+        )
         entered = {"serials": str(form.get("serials", "")), "customer": customer}
         return await in_thread(_start_page, request, error=error, **entered)
     flags = {**flags_of_scan(), "action": what} | ({} if customer else {"owners": "runs"})
@@ -172,11 +172,24 @@ def _set_columns(request: Request, kept: Upload, guess: ColumnGuess, form: FormD
     if len(set(columns.values())) < len(columns):
         return _columns_page(request, replace(kept, flags=flags), texts.text("columns.twice"))
     name = fields.get("mapping", "").strip()
+    options = config_of_file(kept.file, flags, desk.config).input
+    saved = saved_mappings(desk.mappings_file).get(name)
+    if saved is not None and config_of_file(kept.file, saved, desk.config).input != options:
+        return _columns_page(request, replace(kept, flags=flags), texts.text("columns.name_taken"))
     if name:
         record(request, "save mapping", name=name)
-        save_mapping(desk.mappings_file, name, config_of_file(kept.file, flags, desk.config).input)
-    desk.uploads.save(replace(kept, flags=flags))
+        save_mapping(desk.mappings_file, name, options)
+    desk.uploads.save(replace(kept, flags=flags, corrections=_still_meant(kept, flags)))
     return go(f"/uploads/{kept.id}/rows")
+
+
+def _still_meant(kept: Upload, flags: Mapping[str, Any]) -> tuple[Correction, ...]:
+    """Return the corrected cells that a new mapping leaves as they are: those of columns that are read as before."""
+    before = kept.flags or {}
+    if any(before.get(key) != flags.get(key) for key in ("sheet", "encoding", "hidden", "split", "fill_down")):
+        return ()
+    old, new = columns_of(before), columns_of(flags)
+    return tuple(one for one in kept.corrections if old.get(one.field) == new.get(one.field))
 
 
 @action(Role.OPERATOR)
@@ -235,6 +248,9 @@ async def set_rows(request: Request, form: FormData) -> Response:
     kept = await in_thread(own_upload, request)
     if kept.flags is None:
         return go(f"/uploads/{kept.id}")
+    planning = desk_of(request).planned(kept.id, user_of(request))
+    if planning is not None and not planning.done():
+        return go(f"/uploads/{kept.id}/plan")
     shown = await result_of(desk_of(request).check(kept))
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     kept = await in_thread(_set_rows, request, kept, shown, fields)
@@ -258,7 +274,7 @@ def _set_rows(request: Request, kept: Upload, shown: Check, fields: Mapping[str,
     corrections = [*_corrections(shown, fields)]
     if corrections:
         record(request, "correct", list=kept.id, cells=len(corrections))
-    return desk.correct(kept, corrections)
+    return desk.correct(kept, corrections) if corrections or words else kept
 
 
 def _corrections(shown: Check, fields: Mapping[str, str]) -> Iterator[Correction]:

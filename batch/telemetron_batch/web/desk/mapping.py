@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.model import HiddenRowsPolicy
@@ -17,6 +16,7 @@ from telemetron_batch.web.desk.uploads import SCAN_HEADER, Flags, Upload
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action")
 ENCODINGS: Final = ("utf-8", "windows-1252", "cp850", "iso8859-15", "utf-16")
 """Encodings that a user can choose."""
+_MAX_DIGITS: Final = 6
 _INPUT_KEYS: Final = frozenset(
     {"column", "action", "action_word", "delimiter", "encoding", "sheet", "split", "fill_down", "hidden", "owners"}
 )
@@ -47,7 +47,9 @@ def flags_of_form(form: Mapping[str, Any], header: Sequence[str], words: Sequenc
 
 
 def _header_at(position: Any, header: Sequence[str]) -> str:
-    return header[int(position)] if str(position).isdigit() and int(position) < len(header) else ""
+    text = str(position)
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return header[int(text)] if is_number and int(text) < len(header) else ""
 
 
 def _words_of_form(form: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
@@ -92,7 +94,7 @@ def config_of(upload: Upload, base: RunConfig) -> RunConfig:
 def config_of_file(file: Path, flags: Flags, base: RunConfig) -> RunConfig:
     """Return the configuration of a run of a file with a mapping: everything else is as the server was started."""
     passed_on = {key: value for key, value in base.given_options.items() if key not in _INPUT_KEYS | _NOT_PASSED_ON}
-    known = {key: value for key, value in flags.items() if key in _INPUT_KEYS and key in OPTIONS_BY_KEY}
+    known = {key: value for key, value in flags.items() if key in _INPUT_KEYS}
     resolved = attention_config((str(file),), {**passed_on, **known}, {})
     given = {**resolved.given_options, "approval": str(base.approval)}
     if base.approvals_dir is not None:

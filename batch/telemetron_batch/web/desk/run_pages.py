@@ -36,6 +36,7 @@ from telemetron_batch.web.render import Texts, render, render_text, texts_for
 _MAX_RUNS: Final = 200
 _DOWNLOADS: Final = ("report.html", WORKBOOK, "reconciliation.csv", "undo.csv", PREVIEW, "summary.json")
 _POLL_S: Final = 0.5
+_MAX_DIGITS: Final = 12
 _HEARTBEAT_POLLS: Final = 20
 
 
@@ -102,6 +103,7 @@ def _run_page(request: Request, run_id: str, making: Future[None] | None = None,
         files=_files(folder, summary),
         attention=_attention_file(folder, summary),
         may_act=may_act(user, owner),
+        is_approver_of_this=info.approval is not None and info.approval["approvedBy"] == user.name,
         may_approve_this=_may_approve(desk, run_id, user.name) and user.role.includes(Role.APPROVER),
         needs_approval=info.state == "awaitingApproval",
         policy_second=desk.config.approval is ApprovalPolicy.SECOND,
@@ -206,7 +208,8 @@ def _send(request: Request, run_id: str, form: FormData) -> Response:
 def _is_confirmed(view: PlanView, typed: str) -> bool:
     """Return whether the user has typed how many devices are taken away; if none are, there is nothing to type."""
     digits = "".join(sign for sign in typed if sign not in " ,.'\u00a0\u202f")
-    return view.taken_devices == 0 or (digits.isascii() and digits.isdigit() and int(digits) == view.taken_devices)
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS
+    return view.taken_devices == 0 or (is_number and int(digits) == view.taken_devices)
 
 
 @action(Role.OPERATOR)
@@ -276,7 +279,9 @@ async def revise(request: Request, _: FormData) -> Response:
     run_id = await in_thread(own_run, request)
     await in_thread(record, request, "discard plan", run=run_id)
     kept = await in_thread(desk_of(request).revise, run_id)
-    return go("/" if kept is None else f"/uploads/{kept.id}/rows")
+    user = user_of(request)
+    is_own = kept is not None and (user.is_only_user or kept.owner == user.name)
+    return go(f"/uploads/{kept.id}/rows" if kept is not None and is_own else "/runs")
 
 
 @action(Role.APPROVER)

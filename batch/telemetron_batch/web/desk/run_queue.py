@@ -104,6 +104,7 @@ class RunQueue:
             current = self._current
             if current is not None and current[0].run_id == run_id:
                 token = current[2]
+                self._forget(run_id)  # before it ends, so that a restart does not send it again
             else:
                 before = len(self._waiting)
                 self._waiting = [job for job in self._waiting if job.run_id != run_id]
