@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import xlsxwriter
 
+from tests.reports.test_page_in_browser import COLOURS
 from tests.support.books import reconciliation_of
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.desk_server import DeskServer, desk_server
