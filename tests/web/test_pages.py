@@ -393,7 +393,7 @@ def test_the_list_of_runs_says_state_owner_and_next_step(clerk: Clerk) -> None:
 
 def test_progress_comes_as_events_until_the_run_has_ended(office: Office, clerk: Clerk) -> None:
     planned(clerk)
-    office.server.latency = 0.4
+    office.server.latency = 2.0  # several looks at its progress
     clerk.submit("/send", devices="3")
     assert "The run is under way" in clerk.text
     answer = clerk.get(f"{clerk.path}/events")
