@@ -453,7 +453,7 @@ def test_every_task_that_plans_or_sends_passes_as_of(
 
 def test_the_example_dags_keep_their_runs_in_order(airflow_home: Path) -> None:
     examples = {name: dag for name, dag in dags(airflow_home).items() if name.startswith("telemetron_")}
-    assert len(examples) == 3
+    assert len(examples) == 4
     assert {dag.max_active_runs for dag in examples.values()} == {1}
     for dag in examples.values():
         assert {task.task_id for task in dag.tasks if not task.depends_on_past} <= {"tell"}
@@ -471,7 +471,9 @@ def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict
     assert tasks["plan"].downstream_task_ids == {task.task_id for task in tasks.values()} - {"telemetron.plan"}
 
 
-@pytest.mark.parametrize("example", ["telemetron_bash", "telemetron_operator", "telemetron_task_group"])
+@pytest.mark.parametrize(
+    "example", ["telemetron_approval", "telemetron_bash", "telemetron_operator", "telemetron_task_group"]
+)
 @pytest.mark.usefixtures("airflow_home")
 def test_a_triggered_example_accepts_a_file_but_no_folder(example: str) -> None:
     dag = import_module(f"telemetron_batch.airflow_provider.example_dags.{example}").dag

@@ -28,6 +28,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
+    default_args={"depends_on_past": True},
     # A person who triggers a run can choose a file of one folder, but not another folder.
     params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
     doc_md=__doc__,
