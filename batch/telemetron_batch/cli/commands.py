@@ -883,5 +883,5 @@ def _warn_of_airflow(config: Any) -> None:
 
 def _run_folder(run: str, reports_dir: str) -> Path:
     """Return the folder of a run, given its id or its path."""
-    is_path = os.sep in run or os.path.lexists(Path(run) / "journal.sqlite3")
+    is_path = os.sep in run or _is_run(Path(run))
     return Path(run) if is_path else Path(reports_dir) / run

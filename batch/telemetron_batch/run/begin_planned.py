@@ -12,7 +12,6 @@ from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.journal.facts import Fact
-from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
 from telemetron_batch.planning.brakes import check_age, check_plan, check_rows
 from telemetron_batch.planning.plan import Plan
@@ -30,12 +29,6 @@ from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.system_users import SystemUsers
 
 _BRAKES_BEFORE_SENDING: Final = ("min_rows", "expect_rows", "max_age", "max_unassign")
-
-
-def is_unsent_plan(journal: Journal) -> bool:
-    """Return whether the plan of a run was saved and the run has not begun."""
-    saved, ended = journal.fact(Fact.SAVED_PLAN), journal.fact(Fact.ENDED_AT)
-    return saved is not None and ended is None and not journal.has_attempts()
 
 
 def begin_planned_run(

@@ -36,7 +36,7 @@ from telemetron_batch.journal.resume_hint import (
 )
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.run.begin_planned import begin_planned_run, is_unsent_plan
+from telemetron_batch.run.begin_planned import begin_planned_run
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.locking import (
     LockWaiter,
@@ -282,7 +282,7 @@ def verify(
 
 def _require_begun(journal: Journal, what: str) -> None:
     """Raise JournalError for a run whose plan was saved and which has not begun: it has no outcomes."""
-    if is_unsent_plan(journal):
+    if journal.is_unsent_plan:
         name = journal.path.parent.name
         resume = command("resume", journal.path.parent, journal.base_url_flag)
         raise JournalError(f"run {name} is only planned, so there is nothing to {what}", f"to send it, run {resume}")
