@@ -17,8 +17,9 @@ from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError,
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.preview import EXPECTED_OUTCOMES, PreviewWord
 from telemetron_batch.run import pipeline
-from telemetron_batch.run.preview import FRESH_S, preview_plan
+from telemetron_batch.run.preview import preview_plan
 from telemetron_batch.run.save_plan import SavedPlan
+from telemetron_batch.sending.session import LOOK_VALID_S
 from tests.conftest import ENVIRON, KEY, Desk
 from tests.support.scripted import BASE_URL, Loses, Says
 
@@ -227,7 +228,7 @@ def test_a_complete_look_is_repeated_once_it_is_old(online: OnlineDesk) -> None:
     online.plan(rows)
     online.plan(rows)
     assert len(online.actions) == 1
-    online.clock.monotonic += FRESH_S
+    online.clock.monotonic += LOOK_VALID_S
     online.have((A, "D1"))
     assert words_of(online.plan(rows).folder) == ["alreadySo"]
     assert len(online.actions) == 2

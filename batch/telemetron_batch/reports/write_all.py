@@ -62,6 +62,15 @@ class ReportOptions:
     empty_exit_code: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What several files of a run tell, found once."""
+
+    remaining: RemainingDevices
+    changed_by_others: Ints
+    """Rows that ended otherwise than a look before sending let expect."""
+
+
 def reconcile(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
     """Return one outcome for every row, from the whole journal. Raises UnbalancedError."""
     reconciliation = _verified_reconciliation(journal, plan, stop)
@@ -102,13 +111,16 @@ def write_files(folder: Path, journal: Journal, reconciliation: Reconciliation, 
         attention_files.write(folder, ATTENTION, journal, lambda file: write_attention(file, report, journal.blocks()))
     with unwritten.collect_error("undo.csv"):
         write_undo(folder / "undo.csv", report, journal.blocks(backwards=True, cells={}))
-    remaining = find_remaining_devices(reconciliation, journal.blocks(cells={}))
-    summary = _summary(folder, journal, reconciliation, options, remaining)
+    findings = _Findings(
+        find_remaining_devices(reconciliation, journal.blocks(cells={})), _changed_by_others(journal, reconciliation)
+    )
+    summary = _summary(folder, journal, reconciliation, options, findings)
     with unwritten.collect_error(SUMMARY):
         unwritten.add_to(summary, resume_hint_of(journal)).write()
     with unwritten.collect_error("report.html"):
         page = _page(journal, reconciliation, summary, options.stop)
-        page = replace(page, holders=remaining.largest_holders(MAX_HOLDERS))
+        holders = findings.remaining.largest_holders(MAX_HOLDERS)
+        page = replace(page, holders=holders, changed_by_others=findings.changed_by_others)
         write_html(folder / "report.html", page, journal.blocks(cells={}))
     if _wants_attention_workbook(journal, reconciliation, options):
         with unwritten.collect_error(ATTENTION_WORKBOOK):
@@ -154,7 +166,6 @@ def _page(journal: Journal, reconciliation: Reconciliation, summary: Summary, st
             summarize(reconciliation.plan, journal.input_files, rate, journal.fact(Fact.SINCE)),
             preview=Preview.of_fact(journal.fact(Fact.PREVIEW)),
         ),
-        changed_by_others=_changed_by_others(journal, reconciliation),
         timeline=_timeline(journal, fields["attempts"]),
         attention_file=summary.attention_files[-1],
         rerun_attention_command=rerun_command(
@@ -216,12 +227,12 @@ def _exit_code(options: ReportOptions, attention: int, rows: int) -> int:
 
 
 def _summary(
-    folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions, remaining: RemainingDevices
+    folder: Path, journal: Journal, reconciliation: Reconciliation, options: ReportOptions, findings: _Findings
 ) -> Summary:
     files = journal.input_files
     plan = reconciliation.plan
     verify = _verify_fields(journal, reconciliation)
-    preview = _preview_fields(journal, _changed_by_others(journal, reconciliation))
+    preview = _preview_fields(journal, findings.changed_by_others)
     untolerated = int(reconciliation.attention(options.tolerate).sum())
     if verify:
         untolerated += verify["verify"]["customersMissed"]
@@ -254,7 +265,7 @@ def _summary(
         "events": [{"at": iso(at), "kind": kind, "text": text} for at, kind, text in journal.events(_MAX_EVENTS)],
         "undoRows": int(reconciliation.surely_changed().sum()),
         "published": None,
-        **_unassign_fields(reconciliation, remaining),
+        **_unassign_fields(reconciliation, findings.remaining),
         **_file_fields(folder, journal, reconciliation, options),
         **_time_fields(journal, attempts),
         **preview,

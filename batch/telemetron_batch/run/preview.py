@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import httpx2
 
@@ -27,15 +27,12 @@ from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.run.save_plan import SavedPlan, save_plan
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sending.session import SendContext
+from telemetron_batch.sending.session import LOOK_VALID_S, SendContext
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.log import log_to_file
 from telemetron_batch.storage.system_users import SystemUsers
-from telemetron_batch.verification.preview import count_preview, preview_words
+from telemetron_batch.verification.preview import preview_rows
 from telemetron_batch.verification.previewer import query_customers
-
-FRESH_S: Final = 900.0
-"""Seconds for which a complete look need not be repeated."""
 
 
 @translate_system_errors()
@@ -71,8 +68,8 @@ def preview_plan(
 def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Preview:
     """Query each customer of a run that has sent nothing, write preview.csv, and check the brakes.
 
-    A look that was stopped is continued; a complete one is repeated if it is older than `FRESH_S`. Raises QueryError
-    where it ended early, BrakeError.
+    A look that was stopped is continued; a complete one is repeated if it is older than `LOOK_VALID_S`. Raises
+    QueryError where it ended early, BrakeError.
     """
     journal, clock = send_context.journal, send_context.clock
     state = _begin(send_context)
@@ -82,9 +79,8 @@ def look_before_sending(send_context: SendContext, plan: Plan, transport: httpx2
         send_context.lease.ensure_valid()
         if stop is not None:
             raise QueryError.of(stop, "nothing was sent")
-    words = preview_words(plan, journal.previews())
     looked_at = state["endedAt"] or clock.wall()
-    preview = count_preview(plan, words, journal.previews(), looked_at)
+    words, preview = preview_rows(plan, journal.previews(), looked_at)
     has_owners = journal.fact(Fact.OWNERS) is not None
     file = journal.path.parent / PREVIEW
     write_preview(file, journal.input_files, journal.blocks(), words, has_owners=has_owners)
@@ -108,7 +104,7 @@ def _begin(send_context: SendContext) -> dict[str, Any]:
     state: dict[str, Any] | None = journal.fact(Fact.PREVIEW)
     if state is not None and state["endedAt"] is None:
         return state
-    if state is not None and 0 <= now - state["endedAt"] < FRESH_S and not _others_wrote(send_context, state):
+    if state is not None and 0 <= now - state["endedAt"] < LOOK_VALID_S and not _others_wrote(send_context, state):
         return {**state, "endedAt": None} if state["customersNotKnown"] else state
     journal.clear_previews()
     state = {"startedAt": now, "endedAt": None}

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
 
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.domain.answers import CustomerHoldings
@@ -13,6 +12,7 @@ from telemetron_batch.sending.call_executor import CallExecutor
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.scheduler import Scheduler
 from telemetron_batch.sending.session import (
+    LOOK_VALID_S,
     SendContext,
     Session,
     open_session,
@@ -21,9 +21,6 @@ from telemetron_batch.sending.session import (
     show_progress,
     stop_for_error,
 )
-
-_RECENT_S: Final = 900.0
-"""Seconds for which a look before sending is as good as a query."""
 
 AfterSending = Callable[[SendContext, Session], Awaitable[None]]
 """Called in the same session once all calls are sent."""
@@ -73,7 +70,7 @@ async def _send(send_context: SendContext, target: ApiTarget, afterwards: AfterS
 def _recent_look(send_context: SendContext, customer: str) -> CustomerHoldings | None:
     """Return what this process saw of a customer before sending, if that is recent enough for a baseline."""
     at = send_context.queried_at.get(customer)
-    is_recent = at is not None and send_context.clock.uptime() - at < _RECENT_S
+    is_recent = at is not None and send_context.clock.uptime() - at < LOOK_VALID_S
     return send_context.journal.preview(customer) if is_recent else None
 
 

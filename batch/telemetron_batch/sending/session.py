@@ -33,6 +33,8 @@ from telemetron_batch.storage.log import LOGGER
 
 LATE_EFFECT_MARGIN_S: Final = 5.0
 """Seconds after its deadline for which an unanswered attempt may still act."""
+LOOK_VALID_S: Final = 900.0
+"""Seconds for which a look before sending need not be repeated, and serves as a baseline."""
 _PROGRESS_INTERVAL_S: Final = 0.25
 
 

@@ -18,11 +18,11 @@ Words = npt.NDArray[np.integer]
 """By row: the code of its `PreviewWord`."""
 
 
-def preview_words(plan: Plan, queries: Iterable[CustomerHoldings]) -> Words:
-    """Return what each row is expected to do if the customers hold what these queries show.
+def preview_rows(plan: Plan, queries: Iterable[CustomerHoldings], looked_at: float) -> tuple[Words, Preview]:
+    """Return what each row is expected to do if the customers hold what these queries show, and this in numbers.
 
     The rows of one pair are played in file order: only the first meets what the customer holds now, each later one
-    what the row before it has made.
+    what the row before it has made. `looked_at` is when the look ended, in seconds since the epoch.
     """
     words = np.full(len(plan.rows), PreviewWord.INVALID.code, np.int8)
     words[plan.rows.problem == 0] = PreviewWord.DUPLICATE.code
@@ -35,27 +35,20 @@ def preview_words(plan: Plan, queries: Iterable[CustomerHoldings]) -> Words:
     sent = np.where(place == 0, _first_words(states, is_assign), PreviewWord.WILL_CHANGE.code)
     # An unknown customer has nothing, and exists from the first assign on.
     is_unknown = customers.is_unknown[keys.customer]
-    follows_failed = (place == 1) & is_assign
-    sent[is_unknown & ((place == 0) | follows_failed)] = PreviewWord.CUSTOMER_UNKNOWN.code
+    lacks_customer = is_unknown & ((place == 0) | ((place == 1) & is_assign))
+    sent[lacks_customer] = PreviewWord.CUSTOMER_UNKNOWN.code
     words[keys.rows] = sent
-    return words
-
-
-def count_preview(plan: Plan, words: Words, queries: Iterable[CustomerHoldings], looked_at: float) -> Preview:
-    """Return the preview in numbers; `looked_at` is when the look ended, in seconds since the epoch."""
     counts = np.bincount(words, minlength=len(PREVIEW_WORDS)).tolist()
-    keys, is_assign = plan.sent_keys(), plan.rows.action == Action.ASSIGN.code
-    is_created = ((words == PreviewWord.CUSTOMER_UNKNOWN.code) & is_assign)[keys.rows]
-    return Preview(
+    return words, Preview(
         rows=dict(zip(PREVIEW_WORDS, counts, strict=True)),
-        customers_to_create=len(np.unique(keys.customer[is_created])),
-        customers_not_known=sum(query.devices is None for query in queries),
+        customers_to_create=len(np.unique(keys.customer[lacks_customer & is_assign])),
+        customers_not_known=customers.failed,
         looked_at=looked_at,
     )
 
 
 def changed_by_others(reconciliation: Reconciliation, words: Words) -> Ints:
-    """Return the rows whose outcome shows that somebody else has changed the customer since the look."""
+    """Return the rows whose outcome shows that their customer was changed between the look and the run."""
     plan = reconciliation.plan
     keys = plan.sent_keys()
     rows = keys.rows[_place_in_pair(keys) == 0]
@@ -88,10 +81,11 @@ def _place_in_pair(keys: RowsToSend) -> Ints:
 
 @dataclass(slots=True)
 class _Customers:
-    """The customers of a plan by number, and which of them the API does not know."""
+    """The customers of a plan by number, which of them the API does not know, and how many queries failed."""
 
     plan: Plan
     is_unknown: Flags = field(init=False)
+    failed: int = 0
     _numbers: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +96,7 @@ class _Customers:
     def coded(self, queries: Iterable[CustomerHoldings]) -> Iterator[Holding]:
         """Yield what each customer of the plan holds, and note which are unknown."""
         for query in queries:
+            self.failed += query.devices is None
             number = self._numbers.get(query.customer)
             if number is not None and query.devices is not None:
                 self.is_unknown[number] = not query.is_known
