@@ -5,19 +5,15 @@ A look that was stopped or killed is continued: no customer is queried twice, ex
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from telemetron_batch.api.customer_query import CustomerQuery
 from telemetron_batch.api.target import ApiTarget
-from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.session import SendContext, Session, open_session, run_until_stopped, show_progress
-
-_MAX_REPORTED: Final = 5
-"""Failed queries that are reported one by one."""
+from telemetron_batch.verification.failed_queries import FailedQueries
 
 
 def query_customers(send_context: SendContext, target: ApiTarget) -> Stop | None:
@@ -40,8 +36,7 @@ class Previewer:
     """Queries what the customers of one plan hold."""
 
     def __init__(self, send_context: SendContext, session: Session, base_url: str) -> None:
-        self._base_url = base_url
-        self._failed = 0
+        self._failed = FailedQueries(session, base_url, "online")
         self._journal = send_context.journal
         self._uptime = send_context.clock.uptime
         self._queried_at = send_context.queried_at if send_context.config.sending.baseline else None
@@ -69,7 +64,7 @@ class Previewer:
             holdings = None if self._gate.stop_signal else await self._query.fetch(customer)
             if holdings is None:
                 return
-            if holdings.error and await self._is_not_the_api(holdings):
+            if holdings.error and not await self._failed.add(holdings):
                 return
             await self._journal.record_preview(holdings)
             if self._queried_at is not None and not holdings.error:
@@ -77,16 +72,3 @@ class Previewer:
             self.counters.calls_done += 1
             for callback in self.on_query:
                 callback()
-
-    async def _is_not_the_api(self, holdings: CustomerHoldings) -> bool:
-        """Report a failed query; return whether the look stops, because nothing like the API has answered."""
-        if self._gate.stop_if_never_reached(holdings.error):
-            return True
-        if not self._gate.is_recognised:
-            await self._query.recognise(self._base_url)
-        if self._gate.stop_signal:
-            return True
-        self._failed += 1
-        if self._failed <= _MAX_REPORTED:
-            self._gate.on_event("online", f"{holdings.customer} could not be queried: {holdings.error}")
-        return False

@@ -11,15 +11,13 @@ from typing import Final
 import pyarrow as pa
 
 from telemetron_batch.api.target import ApiTarget
-from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.stops import Stop
 from telemetron_batch.sending.counters import RunCounters
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.session import Session, SessionContext, connect, run_until_stopped, show_progress
 from telemetron_batch.verification.answers import AnswerStore
+from telemetron_batch.verification.failed_queries import FailedQueries
 
-_MAX_REPORTED: Final = 5
-"""Failed queries that are reported one by one."""
 _MAX_NAMED: Final = 1000
 """Failed queries whose customers are remembered."""
 _BATCH_SIZE: Final = 10_000
@@ -82,18 +80,21 @@ class _Queries:
         return self._result
 
     async def _run_workers(self, session: Session, base_url: str, concurrency: int) -> None:
+        failed = FailedQueries(session, base_url, "query")
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(concurrency, self._result.remaining)):
-                workers.create_task(self._run_worker(session, base_url))
+                workers.create_task(self._run_worker(session, failed))
 
-    async def _run_worker(self, session: Session, base_url: str) -> None:
+    async def _run_worker(self, session: Session, failed: FailedQueries) -> None:
         """Take customer after customer until all are queried or the session stops."""
         for customer in self._customers:
             holdings = await session.customer_query.fetch(customer)
             if holdings is None:
                 return
             if holdings.devices is None:
-                await self._record_failure(holdings, session, base_url)
+                if await failed.add(holdings) and failed.count <= _MAX_NAMED:
+                    self._result.failures.append((holdings.customer, holdings.error))
+                self._result.failed = failed.count
             else:
                 self._store.put(holdings)
                 self._result.asked += 1
@@ -102,18 +103,3 @@ class _Queries:
             if session.gate.stop_signal:
                 return
             session.rate_limiter.save_periodically()
-
-    async def _record_failure(self, holdings: CustomerHoldings, session: Session, base_url: str) -> None:
-        """Remember a customer that could not be queried; stop the session if that is not because of the customer."""
-        gate, result = session.gate, self._result
-        if gate.stop_if_never_reached(holdings.error):
-            return
-        if not gate.is_recognised:
-            await session.customer_query.recognise(base_url)
-            if gate.stop_signal:
-                return
-        result.failed += 1
-        if result.failed <= _MAX_NAMED:
-            result.failures.append((holdings.customer, holdings.error))
-        if result.failed <= _MAX_REPORTED:
-            gate.on_event("query", f"{holdings.customer} could not be queried: {holdings.error}")
