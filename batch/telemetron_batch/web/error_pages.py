@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -56,5 +57,10 @@ def answer_batch_error(request: Request, exc: Exception) -> Response:
     if request.method == "POST":
         with suppress(BatchError):
             context.audit.record(user_of(request), "refused", path=request.url.path, why=printable(str(error)))
-    text = str(error).replace(f"{context.config.reports_dir.absolute()}{os.sep}", "")
+    text = without_folder(str(error), context.config.reports_dir)
     return error_page(request, status, "problem", text=printable(text))
+
+
+def without_folder(text: str, reports_dir: Path) -> str:
+    """Return a text for users, who need not know where the server keeps its reports."""
+    return text.replace(f"{reports_dir.absolute()}{os.sep}", "")

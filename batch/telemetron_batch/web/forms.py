@@ -26,6 +26,15 @@ _SILENCE_SECONDS: Final = 30.0
 """Seconds without a byte of an upload after which it ends."""
 
 
+_MAX_DIGITS: Final = 12
+
+
+def number_of(text: str) -> int | None:
+    """Return a number that was entered in ASCII digits; None for any other text, and for one that is too long."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
+
+
 class UploadSlots:
     """Limits how many uploads are read at once, so that they cannot fill the disk together."""
 

@@ -12,11 +12,11 @@ from telemetron_batch.domain.model import HiddenRowsPolicy
 from telemetron_batch.init.column_inference import ColumnGuess
 from telemetron_batch.run.feed_back import attention_config
 from telemetron_batch.web.desk.uploads import SCAN_HEADER, Flags, Upload
+from telemetron_batch.web.forms import number_of
 
 FIELDS: Final = ("customerEmail", "deviceIdentifier", "action")
 ENCODINGS: Final = ("utf-8", "windows-1252", "cp850", "iso8859-15", "utf-16")
 """Encodings that a user can choose."""
-_MAX_DIGITS: Final = 6
 _INPUT_KEYS: Final = frozenset(
     {"column", "action", "action_word", "delimiter", "encoding", "sheet", "split", "fill_down", "hidden", "owners"}
 )
@@ -47,9 +47,8 @@ def flags_of_form(form: Mapping[str, Any], header: Sequence[str], words: Sequenc
 
 
 def _header_at(position: Any, header: Sequence[str]) -> str:
-    text = str(position)
-    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
-    return header[int(text)] if is_number and int(text) < len(header) else ""
+    at = number_of(str(position))
+    return header[at] if at is not None and at < len(header) else ""
 
 
 def _words_of_form(form: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """What several pages need: work in threads, and whose list or run it is."""
 
 import concurrent.futures
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -16,6 +15,7 @@ from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.web.context import Role, User, context_of, user_of
 from telemetron_batch.web.desk.desk import Desk
 from telemetron_batch.web.desk.uploads import Upload
+from telemetron_batch.web.error_pages import without_folder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def words_of(error: BatchError | str, desk: Desk, upload: Upload | None = None) 
     text = str(error)
     if upload is not None:
         text = text.replace(str(upload.file), upload.name)
-    return text.replace(f"{desk.config.reports_dir}{os.sep}", "")
+    return without_folder(text, desk.config.reports_dir)
 
 
 def desk_of(request: Request) -> Desk:

@@ -31,12 +31,12 @@ from telemetron_batch.web.desk.page_tools import (
 )
 from telemetron_batch.web.desk.plan_view import PlanView
 from telemetron_batch.web.desk.run_queue import JobState
+from telemetron_batch.web.forms import number_of
 from telemetron_batch.web.render import Texts, render, render_text, texts_for
 
 _MAX_RUNS: Final = 200
 _DOWNLOADS: Final = ("report.html", WORKBOOK, "reconciliation.csv", "undo.csv", PREVIEW, "summary.json")
 _POLL_S: Final = 0.5
-_MAX_DIGITS: Final = 12
 _HEARTBEAT_POLLS: Final = 20
 
 
@@ -208,8 +208,7 @@ def _send(request: Request, run_id: str, form: FormData) -> Response:
 def _is_confirmed(view: PlanView, typed: str) -> bool:
     """Return whether the user has typed how many devices are taken away; if none are, there is nothing to type."""
     digits = "".join(sign for sign in typed if sign not in " ,.'\u00a0\u202f")
-    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS
-    return view.taken_devices == 0 or (is_number and int(digits) == view.taken_devices)
+    return view.taken_devices == 0 or number_of(digits) == view.taken_devices
 
 
 @action(Role.OPERATOR)
