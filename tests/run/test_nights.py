@@ -24,7 +24,7 @@ from telemetron_batch.sandbox.state import SandboxState
 from telemetron_batch.sharding.report import report_run
 from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import KEY, Desk, Ran
-from tests.support.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
+from tests.support.scripted import BASE_URL, NIGHTLY_ENDS, NIGHTLY_EVENTS, Hangs, Says, Seen, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 CUSTOMERS, DEVICES = (A, B, C), ("SN-1", "SN-2", "SN-3")
@@ -453,21 +453,8 @@ ROWS = st.lists(
     min_size=1,
     max_size=8,
 )
-FAULTS = st.lists(
-    st.sampled_from(
-        [
-            None,
-            None,
-            Loses(acted=True),
-            Loses(acted=False),
-            Hangs(acted=True),
-            Says(500, {}),
-            Says(400, {"error": "No"}),
-        ]
-    ),
-    max_size=6,
-)
-ENDS = st.sampled_from(["well", "well", "well", "refused", "dead"])
+FAULTS = st.lists(st.sampled_from(NIGHTLY_EVENTS), max_size=6)
+ENDS = st.sampled_from(NIGHTLY_ENDS)
 PAUSES = st.sampled_from([0.0, 60.0, 1000.0, DAY])
 STEP = st.tuples(st.sampled_from(["night", "night", "night", "manual", "undo", "resume"]), ROWS, FAULTS, ENDS, PAUSES)
 

@@ -29,7 +29,7 @@ from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.spill import Scratch
 from tests.conftest import KEY, Desk, Ran
 from tests.support.people import Office
-from tests.support.scripted import BASE_URL, Hangs, Loses, Says, Seen, once
+from tests.support.scripted import BASE_URL, NIGHTLY_ENDS, NIGHTLY_EVENTS, Loses, Says, Seen, once
 
 A, B, C = "a@x.com", "b@x.com", "c@x.com"
 CUSTOMERS, DEVICES = (A, B, C), ("SN-1", "SN-2", "SN-3")
@@ -419,23 +419,8 @@ ROWS = st.lists(
     min_size=1,
     max_size=6,
 )
-FAULTS = st.lists(
-    st.sampled_from(
-        [
-            None,
-            None,
-            Loses(acted=True),
-            Loses(acted=False),
-            Hangs(acted=True),
-            Says(500, {}),
-            Says(400, {"error": "No"}),
-        ]
-    ),
-    max_size=6,
-)
-RUN = st.tuples(
-    ROWS, FAULTS, st.sampled_from(["well", "well", "well", "refused", "dead"]), st.sampled_from([60.0, 3600.0])
-)
+FAULTS = st.lists(st.sampled_from(NIGHTLY_EVENTS), max_size=6)
+RUN = st.tuples(ROWS, FAULTS, st.sampled_from(NIGHTLY_ENDS), st.sampled_from([60.0, 3600.0]))
 
 
 def act(history: History, rows: Sequence[Row], faults: Sequence[Any], end: str, pause: float) -> None:

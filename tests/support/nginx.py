@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.listening import free_port, is_listening
 
 BINARY = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-_CONFIGURATION = """
+_AROUND = """
 daemon off;
 master_process off;
 pid {folder}/nginx.pid;
@@ -24,6 +24,10 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+{server}
+}}
+"""
+_LIMITED = """
     limit_req_zone $binary_remote_addr zone=all:1m rate={rate}r/s;
     server {{
         listen 127.0.0.1:{port};
@@ -32,25 +36,31 @@ http {{
             proxy_pass http://127.0.0.1:{behind};
         }}
     }}
-}}
 """
 
 
 @contextmanager
 def nginx(folder: Path, behind: int, burst: str, *, rate: int = 20) -> Iterator[int]:
     """Yield nginx's port; `behind` is the server's port, `rate` in calls per second, `burst` as nginx defines it."""
-    assert BINARY is not None, "nginx is not installed"
     folder.mkdir()
     port = free_port()
-    text = _CONFIGURATION.format(folder=folder, port=port, behind=behind, burst=burst, rate=rate)
-    (folder / "nginx.conf").write_text(text)
+    with serving(folder, _LIMITED.format(port=port, behind=behind, burst=burst, rate=rate), port):
+        yield port
+
+
+@contextmanager
+def serving(folder: Path, server: str, port: int) -> Iterator[None]:
+    """Run nginx in a folder, with what stands in its block `http`, which listens on a port."""
+    assert BINARY is not None, "nginx is not installed"
+    (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, server=server))
     with subprocess.Popen([BINARY, "-p", str(folder), "-c", str(folder / "nginx.conf")]) as process:
         try:
             until = time.monotonic() + 10
             while not is_listening(port):
+                assert process.poll() is None, "nginx has ended"
                 assert time.monotonic() < until
                 time.sleep(0.02)
-            yield port
+            yield
         finally:
             process.send_signal(signal.SIGQUIT)
 

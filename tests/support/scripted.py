@@ -78,6 +78,20 @@ class Rewrites:
 Event = Says | Refuses | Loses | Hangs | Rewrites | None
 
 
+NIGHTLY_EVENTS: tuple[Event, ...] = (
+    None,
+    None,
+    Loses(acted=True),
+    Loses(acted=False),
+    Hangs(acted=True),
+    Says(500, {}),
+    Says(400, {"error": "No"}),
+)
+"""What happens to requests of a night; most succeed."""
+NIGHTLY_ENDS = ("well", "well", "well", "refused", "dead")
+"""How a process of a night ends."""
+
+
 class ScriptedServer(httpx2.AsyncBaseTransport):
     """`script` decides for each request what happens to it; None lets it through."""
 

@@ -3,10 +3,8 @@
 import http.client
 import json
 import re
-import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +13,12 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.docs import DOCS, code_blocks
-from tests.support.listening import free_port, is_listening
-from tests.support.nginx import BINARY
+from tests.support.listening import free_port
+from tests.support.nginx import BINARY, serving
 from tests.support.tls import Authority, needs_openssl
-from tests.web.test_attacks import PASSWORDS, served, wait_for
+from tests.web.test_attacks import PASSWORDS, served
 
 NAME = "desk.example.com"
-AROUND = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    access_log {folder}/access.log;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{server}
-}}
-"""
 
 
 class Visitor:
@@ -85,13 +67,8 @@ def nginx_of_the_docs(folder: Path, authority: Authority, behind: int) -> Iterat
     ):
         assert text in block
         block = block.replace(text, instead)
-    (folder / "nginx.conf").write_text(AROUND.format(folder=folder, server=block))
-    with subprocess.Popen([str(BINARY), "-p", str(folder), "-c", str(folder / "nginx.conf")]) as process:
-        try:
-            wait_for(lambda: is_listening(port) or process.poll() is not None)
-            yield port
-        finally:
-            process.send_signal(signal.SIGQUIT)
+    with serving(folder, block, port):
+        yield port
 
 
 @pytest.mark.slow
