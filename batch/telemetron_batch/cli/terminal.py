@@ -451,9 +451,9 @@ def _sending_lines(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _preview_result(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how many rows ended otherwise than a look before sending let expect."""
+    """Yield how many rows have an outcome that differs from the preview."""
     if changed := fields.get("rowsChangedByOthers"):
-        yield f"{_counted(changed, 'row')} ended otherwise than the look said: these customers were changed in between."
+        yield f"{_counted(changed, 'row')} ended otherwise than the preview: their customers have been changed since."
 
 
 def _remaining_lines(summary: Summary) -> Iterator[str]:

@@ -35,7 +35,7 @@ class Pairs:
 class Difference:
     """What differs, as flags of the two tables.
 
-    missing   of the wanted pairs: nobody has noted it before, and the customer does not hold the device
+    missing   of the wanted pairs: no row has named it before, and the customer does not hold the device
     repeated  of the wanted pairs: an earlier one is the same
     extra     of the held pairs: the customer should not hold the device
     alike     of the held pairs: extra, but a wanted device of the customer differs from it by spelling only

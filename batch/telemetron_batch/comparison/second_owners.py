@@ -27,7 +27,7 @@ _KEPT: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class SecondOwners:
-    """The assigns whose device somebody else keeps."""
+    """The assigns whose device another customer keeps."""
 
     is_assign: Flags
     """Whether an assign is one of these, by its number."""

@@ -44,14 +44,14 @@ EXPECTED_OUTCOMES: Final[Mapping[tuple[PreviewWord, Action], frozenset[Outcome]]
     (PreviewWord.CUSTOMER_UNKNOWN, Action.ASSIGN): frozenset({Outcome.ASSIGNED, Outcome.SKIPPED}),
     (PreviewWord.CUSTOMER_UNKNOWN, Action.UNASSIGN): frozenset(),
 }
-"""Of the outcomes that an answer gives, those that a row may have if nobody else changes the customer meanwhile.
+"""Of the outcomes that an answer gives, those that a row can have if its customer has not changed since the look.
 
 Every row that is sent may also end failed, unconfirmed, held or not sent. Holds for the first row of a pair.
 """
 
 
 def unexpected_outcomes(word: PreviewWord, action: Action) -> Collection[Outcome]:
-    """Return the outcomes which show that somebody else has changed the customer since the look."""
+    """Return the outcomes which show that the customer has changed since the look."""
     expected = EXPECTED_OUTCOMES.get((word, action))
     return () if expected is None else _SURE - expected
 

@@ -734,8 +734,8 @@ def root(context, missing=missing):
             pass
             yield '<p>'
             yield escape(environment.finalize(context.call((undefined(name='count') if l_0_count is missing else l_0_count), environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'rowsChangedByOthers'), 'row')))
-            yield ' ended otherwise: somebody else, or another run, has changed these customers between the look and this run.</p>\n'
-            yield escape(environment.finalize(context.call((undefined(name='rows_table') if l_0_rows_table is missing else l_0_rows_table), (undefined(name='changed_by_others') if l_0_changed_by_others is missing else l_0_changed_by_others), environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'rowsChangedByOthers'), 'Rows that ended otherwise than the look let expect', 'h-preview')))
+            yield ' ended otherwise than the preview: another user or another run has changed these customers between the look and this run.</p>\n'
+            yield escape(environment.finalize(context.call((undefined(name='rows_table') if l_0_rows_table is missing else l_0_rows_table), (undefined(name='changed_by_others') if l_0_changed_by_others is missing else l_0_changed_by_others), environment.getattr((undefined(name='run') if l_0_run is missing else l_0_run), 'rowsChangedByOthers'), 'Rows whose outcome differs from the preview', 'h-preview')))
             yield '\n'
         yield '</section>\n'
     yield '\n'

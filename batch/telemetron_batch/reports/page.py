@@ -81,7 +81,7 @@ class Page:
     timeline: Timeline | None
     """None if no attempt was made."""
     changed_by_others: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    """Rows that ended otherwise than a look before sending let expect."""
+    """Rows whose outcome differs from the preview."""
     holders: Sequence[Holder] = ()
     """Those of the customers who still have devices that have most."""
     attention_file: str = "attention.csv"

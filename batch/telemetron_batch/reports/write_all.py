@@ -68,7 +68,7 @@ class _Findings:
 
     remaining: RemainingDevices
     changed_by_others: Ints
-    """Rows that ended otherwise than a look before sending let expect."""
+    """Rows whose outcome differs from the preview."""
 
 
 def reconcile(journal: Journal, plan: Plan, stop: Stop | None) -> Reconciliation:
@@ -194,7 +194,7 @@ def _preview_fields(journal: Journal, changed: Ints) -> dict[str, Any]:
 
 
 def _changed_by_others(journal: Journal, reconciliation: Reconciliation) -> Ints:
-    """Return the rows that ended otherwise than a look before sending let expect."""
+    """Return the rows whose outcome differs from the preview."""
     words = journal.fact(Fact.PREVIEW_WORDS)
     return np.empty(0, np.int64) if words is None else changed_by_others(reconciliation, decode_column(words))
 

@@ -1,4 +1,4 @@
-"""Keep what customers hold in a file, so that a command that was stopped asks nobody twice.
+"""Keep what customers hold in a file, so that a command that was stopped queries no customer twice.
 
 The answers of one API and account are in one SQLite file in `DIR/.answers/`: addresses, identifiers and times. Those
 of a listing that is not complete are kept until a week after its last answer; those of a complete one for as long as

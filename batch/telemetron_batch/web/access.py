@@ -36,7 +36,7 @@ class SignInFailure(StrEnum):
 
 
 class SignInError(Exception):
-    """Nobody was signed in."""
+    """No user was signed in."""
 
     def __init__(self, failure: SignInFailure, wait_s: float = 0.0) -> None:
         super().__init__(failure)
