@@ -1,9 +1,9 @@
 """Plan an export, let a person approve it on the page of Airflow, then send exactly this plan.
 
-`plan --save` makes the folder of the run without any network. The page of Airflow shows the numbers and the fingerprint
-of the plan to the person who approves it. `run` with the same id sends this plan, and refuses a changed file. Without an
-answer within a day Airflow rejects the plan. Airflow records who approved. To require another user of the system instead,
-see `--approval second`.
+`plan --save` makes the folder of the run without any network. The page of Airflow shows the numbers and the
+fingerprint of the plan to the person who approves it. `run` with the same id sends this plan, and refuses a changed
+file. Without an answer within a day Airflow rejects the plan. Airflow records who approved. To require another user
+of the system instead, see `--approval second`.
 """
 
 import json
