@@ -45,7 +45,7 @@ ONLY_HERE = {
     "xml": {"input.zip_package"},
     "time": {"sandbox.server", "storage.clock"},
     "random": {"storage.clock"},
-    "click": {"cli.commands", "cli.completion", "cli.errors", "cli.help", "cli.terminal", "init.interview"},
+    "click": {"init.interview", *(name for name in MODULES if name.startswith("cli."))},
     "rich": {"cli.console", "cli.terminal"},
     "jinja2": {"reports.compiled_page", "reports.page", "web.render"},
     "xlsxwriter": {"reports.workbook"},
