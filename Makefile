@@ -1,12 +1,14 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants journals bench remote docs page pictures airflow airflow-celery clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote docs page pictures airflow airflow-celery package clean
 
 setup: .venv/ready
 
+PYTHON ?= python3
+
 .venv/ready: pyproject.toml constraints.txt
-	python3 -m venv .venv
+	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
@@ -96,6 +98,13 @@ airflow-celery: .venv-airflow-$(AIRFLOW)/celery
 
 AIRFLOW_CELERY = apache-airflow-providers-celery asyncpg psycopg2-binary redis
 AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage
+
+# The source distribution and the wheel, in dist/, checked as an index would check them.
+package:
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf .venv .venv-airflow-* .venv-instead build mutants dist batch/*.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ SQLite, in memory or in a file; every change is atomic. Emails and identifiers m
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -145,6 +146,7 @@ class SandboxState:
         """If set to a list, the server appends every request to it."""
         self._lock = threading.Lock()
         self._db = _open_db(db)
+        weakref.finalize(self, self._db.close)  # Python 3.13 warns of a connection that is collected open
 
     def __enter__(self) -> Self:
         return self
