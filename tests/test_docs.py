@@ -53,6 +53,7 @@ OF_A_USER = {
     "assignments.csv",
     "changes.csv",
     "closing.csv",
+    "devices.csv",
     "erp-owners.csv",
     "fleet.csv",
     "leaving.xlsx",
