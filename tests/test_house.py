@@ -46,7 +46,7 @@ ONLY_HERE = {
     "time": {"sandbox.server", "storage.clock"},
     "random": {"storage.clock"},
     "click": {"init.interview", *(name for name in MODULES if name.startswith("cli."))},
-    "rich": {"cli.console", "cli.terminal"},
+    "rich": {"cli.console", "cli.output", "cli.show_end", "cli.show_lists", "cli.show_plan"},
     "jinja2": {"reports.compiled_page", "reports.page", "web.render"},
     "xlsxwriter": {"reports.workbook"},
     "fsspec": {"storage.object_store"},

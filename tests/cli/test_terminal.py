@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.cli import terminal
+from telemetron_batch.cli.show_end import show_end
 from telemetron_batch.cli.terminal import TerminalObserver
 from telemetron_batch.config.config import OutputOptions
 from tests.conftest import Desk, Ran
@@ -276,13 +277,13 @@ def closing(desk: Desk, *rows: tuple[str, ...]) -> Ran:
 def test_the_end_of_a_list_of_unassigns_tells_what_the_customers_have_left(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.show_end(closing(desk).summary, OutputOptions())
+    show_end(closing(desk).summary, OutputOptions())
     told = capsys.readouterr().out
     assert "1 customer has no device left.\n1 customer still has devices: see report.html.\n" in told
 
 
 def test_the_end_of_a_list_that_also_assigns_does_not_tell_it(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     ran = closing(desk, ("c@x.com", "SN-30", "assign"))
-    terminal.show_end(ran.summary, OutputOptions())
+    show_end(ran.summary, OutputOptions())
     assert (ran.json["customersWithoutDevices"], ran.json["customersStillHolding"]) == (1, 1)
     assert "left" not in capsys.readouterr().out

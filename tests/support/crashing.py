@@ -30,7 +30,7 @@ import httpx2
 
 import telemetron_batch
 from telemetron_batch.api import http_client, request_trace, retry
-from telemetron_batch.cli import terminal  # noqa: F401 - imported before the fork
+from telemetron_batch.cli import show_end, terminal  # noqa: F401 - imported before the fork
 from telemetron_batch.cli.commands import main
 from telemetron_batch.domain.model import PlanOptions
 from telemetron_batch.journal import journal, writer

@@ -54,18 +54,18 @@ def approve_command(
 
 
 def _list_approvals(run: str | None, reports_dir: Path, place: Path | None, *, as_json: bool) -> None:
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_lists import show_approvals
     from telemetron_batch.run.approve import list_approvals
 
     if run is not None:
         raise ConfigError("--list takes no RUN", "leave one of them out")
     lines = list_approvals(reports_dir, place, warn=lambda text: print_error(f"warning: {text}"))
     with tolerate_closed_stdout():
-        terminal.show_approvals(lines, as_json=as_json)
+        show_approvals(lines, as_json=as_json)
 
 
 def _revoke(run: str | None, reports_dir: str, place: Path | None, *, as_json: bool) -> None:
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_lists import show_revoked
     from telemetron_batch.run.approve import revoke
 
     if run is None:
@@ -73,12 +73,12 @@ def _revoke(run: str | None, reports_dir: str, place: Path | None, *, as_json: b
     folder = run_folder(run, reports_dir)
     revoke(folder, place)
     with tolerate_closed_stdout():
-        terminal.show_revoked(folder.name, as_json=as_json)
+        show_revoked(folder.name, as_json=as_json)
 
 
 def _approve(named: tuple[str | None, str | None], reports_dir: str, place: Path | None, *, as_json: bool) -> None:
     """Approve a run, named by its id or folder, for a fingerprint."""
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_lists import show_approved
     from telemetron_batch.run.approve import approve
 
     run, fingerprint = named
@@ -87,4 +87,4 @@ def _approve(named: tuple[str | None, str | None], reports_dir: str, place: Path
         raise ConfigError(f"Missing argument '{missing}'", "give both as plan --save printed them")
     approved = approve(run_folder(run, reports_dir), fingerprint, place)
     with tolerate_closed_stdout():
-        terminal.show_approved(approved, as_json=as_json)
+        show_approved(approved, as_json=as_json)

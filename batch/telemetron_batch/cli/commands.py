@@ -97,10 +97,10 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
             _resume_planned(config, flags)
         _check_shard(config)
         _warn_of_airflow(config)
-        from telemetron_batch.cli import terminal
+        from telemetron_batch.cli.terminal import TerminalObserver
 
         make, show = _sender_of(config)
-        summary = make(config, observer=terminal.TerminalObserver(config.output))
+        summary = make(config, observer=TerminalObserver(config.output))
         with tolerate_closed_stdout():
             show(summary, config.output)
     raise SystemExit(summary.exit_code)
@@ -126,15 +126,15 @@ def _resume_planned(config: Any, flags: Mapping[str, Any]) -> None:
 def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
     """Return what makes this run, or this shard of a run, and what shows its end."""
     import_pyarrow_without_pandas()
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_end import show_end, show_shard
 
     if config.shard is None:
         from telemetron_batch.run import pipeline
 
-        return pipeline.run, terminal.show_end
+        return pipeline.run, show_end
     from telemetron_batch.sharding.run_shard import run_shard
 
-    return run_shard, terminal.show_shard
+    return run_shard, show_shard
 
 
 def _check_shard(config: Any) -> None:
@@ -182,40 +182,42 @@ def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
 
 def _plan(config: Any, *, save: bool) -> Any:
     """Plan the run, or save its plan, and show it. Return the plan in numbers."""
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_plan import print_plan_result, show_saved, show_sharded
+    from telemetron_batch.cli.terminal import TerminalObserver
 
     if config.shards is not None:
         from telemetron_batch.sharding.shard_plan import plan_shards
 
         sharded = plan_shards(config)
         with tolerate_closed_stdout():
-            terminal.show_sharded(sharded, config.output)
+            show_sharded(sharded, config.output)
         return sharded.summary
     if config.online:
         from telemetron_batch.run.preview import preview_plan
 
-        saved = preview_plan(config, terminal.TerminalObserver(config.output))
+        saved = preview_plan(config, TerminalObserver(config.output))
         with tolerate_closed_stdout():
-            terminal.show_saved(saved, config.output)
+            show_saved(saved, config.output)
         return saved.summary
     if save:
         from telemetron_batch.run.save_plan import save_plan
 
         saved = save_plan(config)
         with tolerate_closed_stdout():
-            terminal.show_saved(saved, config.output)
+            show_saved(saved, config.output)
         return saved.summary
     from telemetron_batch.run.make_plan import make_plan
 
     planned = make_plan(config)
     with tolerate_closed_stdout():
-        terminal.print_plan_result(planned, config.output)
+        print_plan_result(planned, config.output)
     return planned
 
 
 def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:
     """Resume or verify a run, and show how it ended."""
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_end import show_end
+    from telemetron_batch.cli.terminal import TerminalObserver
     from telemetron_batch.config.config import OutputOptions
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
@@ -224,9 +226,9 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     given = {variable: "true" if text is True else text for variable, text in texts.items()}
     environ = {**os.environ, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
-        summary = work(folder, environ, observer=terminal.TerminalObserver(output))
+        summary = work(folder, environ, observer=TerminalObserver(output))
         with tolerate_closed_stdout():
-            terminal.show_end(summary, output)
+            show_end(summary, output)
     raise SystemExit(summary.exit_code)
 
 
@@ -258,15 +260,16 @@ def undo_command(run: str, **flags: Any) -> None:
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         folder = run_folder(run, str(resolve_flags((), flags).reports_dir))
         import_pyarrow_without_pandas()
-        from telemetron_batch.cli import terminal
+        from telemetron_batch.cli.show_end import show_end
+        from telemetron_batch.cli.terminal import TerminalObserver
         from telemetron_batch.run import pipeline
         from telemetron_batch.run.undo import configure_undo
 
         with shared_with_group(bool(flags["shared_reports_dir"])):
             config = configure_undo(folder, flags, os.environ)
-        summary = pipeline.run(config, observer=terminal.TerminalObserver(config.output))
+        summary = pipeline.run(config, observer=TerminalObserver(config.output))
         with tolerate_closed_stdout():
-            terminal.show_end(summary, config.output)
+            show_end(summary, config.output)
     raise SystemExit(summary.exit_code)
 
 
@@ -299,14 +302,14 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
     RUN is the run id or the run's folder. Uses no network.
     """
     import_pyarrow_without_pandas()
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_end import show_end
     from telemetron_batch.config.config import OutputOptions
     from telemetron_batch.sharding.report import report_run
 
     with exit_on_error(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
         summary = report_run(run_folder(run, reports_dir), xlsx=xlsx)
         with tolerate_closed_stdout():
-            terminal.show_end(summary, OutputOptions(json=shown["as_json"]))
+            show_end(summary, OutputOptions(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
 
 
@@ -316,7 +319,7 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
 @click.option("--json", "as_json", is_flag=True, help="Write one line of JSON to standard output.")
 def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -> None:
     """List the runs, newest first, with their next step."""
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_lists import show_runs
     from telemetron_batch.run import listing
 
     unreadable: list[str] = []
@@ -325,21 +328,21 @@ def runs_command(reports_dir: str, *, shared_reports_dir: bool, as_json: bool) -
     for text in unreadable:
         print_error(f"warning: {text}")
     with tolerate_closed_stdout():
-        terminal.show_runs(lines, as_json=as_json, unreadable=len(unreadable))
+        show_runs(lines, as_json=as_json, unreadable=len(unreadable))
 
 
 @main.command("check", cls=HelpCommand, example="telemetron-batch check", exit_codes=_CHECK_CODES)
 @options_where(lambda option: option.for_check)
 def check_command(**flags: Any) -> None:
     """Test base URL, TLS and API key with one read request."""
-    from telemetron_batch.cli import terminal
+    from telemetron_batch.cli.show_lists import show_check
     from telemetron_batch.run.check import check
 
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = resolve_flags((), flags)
         found = check(config)
         with tolerate_closed_stdout():
-            terminal.show_check(found, config)
+            show_check(found, config)
     raise SystemExit(0 if found.stop is None else found.stop.exit_code)
 
 

@@ -65,13 +65,14 @@ def _look_up(files: tuple[str, ...], flags: dict[str, Any], work: Callable[[Any,
         output, force, keep_answers = (flags.pop(name) for name in ("output", "force", "keep_answers"))
         config = resolve_flags(files, flags)
         import_pyarrow_without_pandas()
-        from telemetron_batch.cli import terminal
+        from telemetron_batch.cli.show_lists import show_lookup
+        from telemetron_batch.cli.terminal import TerminalObserver
         from telemetron_batch.comparison.lookup import LookupRequest, Surroundings
 
         request = LookupRequest(config, Path(output), force=force, keep_answers=keep_answers)
-        summary = work(request, Surroundings(terminal.TerminalObserver(config.output)))
+        summary = work(request, Surroundings(TerminalObserver(config.output)))
         with tolerate_closed_stdout():
-            terminal.show_lookup(summary, config.output)
+            show_lookup(summary, config.output)
     raise SystemExit(summary.exit_code)
 
 
