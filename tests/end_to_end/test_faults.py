@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -26,6 +26,7 @@ import pytest
 
 from telemetron_batch.domain.outcomes import Outcome
 from tests.support.books import reconciliation_of
+from tests.support.disks import fill, small_disk
 from tests.support.faulty import (
     ActsLate,
     Adds,
@@ -830,28 +831,6 @@ def test_a_compression_bomb_does_not_fill_the_memory_or_count_as_success(place: 
 
 
 # The disk
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A small file system."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("cannot mount a tmpfs here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Fill the file system completely."""
-    filler = folder / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return filler
 
 
 def test_a_full_disk_for_the_journal_stops_the_run_and_loses_nothing(place: Place) -> None:
