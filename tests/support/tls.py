@@ -20,7 +20,8 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.certificate = folder / "ca.pem"
-        self._openssl("req", "-x509", "-nodes", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=a CA")
+        files = ("-keyout", "ca.key", "-out", "ca.pem")
+        self._openssl("req", "-x509", "-nodes", *_NEW_KEY, *files, "-subj", "/CN=a CA", "-addext", _CA_USAGE)
 
     def signs(self, name: str, *, days: str = "2") -> Path:
         """Return a file with a key and a certificate for this host name."""
@@ -39,6 +40,8 @@ class Authority:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
 
 
+_CA_USAGE = "keyUsage=critical,keyCertSign,cRLSign"
+"""Python 3.13 refuses an authority that does not say so."""
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 
 

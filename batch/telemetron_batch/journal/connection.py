@@ -100,9 +100,9 @@ def _copied_to_memory(path: Path) -> sqlite3.Connection:
         for tail in ("", "-wal"):
             if (file := path.with_name(path.name + tail)).exists():
                 shutil.copyfile(file, copy.with_name(copy.name + tail))
-        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         with closing(connect(copy)) as source:
             migrate(path, source)
+            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             source.backup(memory)
     return memory
 
