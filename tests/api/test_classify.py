@@ -115,7 +115,7 @@ def test_a_refused_key_stops_the_run_and_says_where_the_key_comes_from(status: i
     assert verdict == StopRun(Reason.KEY_REFUSED, Stop(StopReason.KEY_REFUSED, f"{status}: Invalid API key"))
     assert verdict.stop.exit_code is ExitCode.CLIENT_REFUSED
     assert verdict.text == f"the API refuses this key ({status}: Invalid API key)"
-    advice = "check TELEMETRON_API_KEY or --api-key-file, then run the same command again"
+    advice = "check TELEMETRON_API_KEY, --api-key-file or --api-key-command, then run the same command again"
     assert verdict.stop.advice.words() == advice
 
 

@@ -1,9 +1,11 @@
 """One configuration from flag, environment, profile and default; all problems are reported at once."""
 
 import copy
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetron_batch.config.config import RunConfig, api_key, resolve
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.key_source import KeyFile, KeySource
 from telemetron_batch.config.option_values import CountOrPercent
 from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.config.rate import Rate
@@ -26,6 +29,7 @@ KEY = "sk-live-0123456789"
 EXAMPLES: dict[str, tuple[str, str]] = {
     "base-url": ("https://a.example/x", "https://b.example/y"),
     "api-key-file": ("one", "two"),
+    "api-key-command": ("pass show one", "pass show two"),
     "proxy": ("none", "http://proxy.example:3128"),
     "ca-file": ("one", "two"),
     "client-cert": ("one", "two"),
@@ -43,6 +47,9 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "longest-wait": ("1m", "2h"),
     "wait": ("1m", "2h"),
     "deadline": ("1m", "2h"),
+    "until": ("06:00", "22:30"),
+    "wait-for-file": ("1m", "2h"),
+    "settled-for": ("1m", "2h"),
     "action": ("assign", "unassign"),
     "column": ("customerEmail=Kunde", "action=Art"),
     "action-word": ("RET=unassign", "NEU=assign"),
@@ -94,6 +101,7 @@ BAD: dict[str, list[str]] = {
         "http://[::1",
     ],
     "api-key-file": [" "],
+    "api-key-command": [" ", "''", "pass 'show"],
     "reports-dir": [" "],
     "run-id": ["a/b", "..", ".hidden", "a b", "x" * 201, "a\nb"],
     "rate": ["10", "0/s", "fast", "-1/s"],
@@ -114,6 +122,9 @@ BAD: dict[str, list[str]] = {
     "longest-wait": ["later", "0"],
     "wait": ["a while"],
     "deadline": ["0s", "03:00"],
+    "until": ["24:00", "6", "06:60", "06:00:30", "noon"],
+    "wait-for-file": ["a while", "-1"],
+    "settled-for": ["a while", "-1"],
     "action": ["delete"],
     "column": ["Kunde", "=Kunde", "customerEmail=", "phone=Telefon"],
     "action-word": ["RET", "RET=delete", "=assign"],
@@ -152,6 +163,8 @@ BAD: dict[str, list[str]] = {
 """Invalid texts for each option that is not a flag."""
 VALUED = [option for option in OPTIONS if option.metavar]
 FLAGS = [option for option in OPTIONS if not option.metavar]
+RECORDED = [option for option in VALUED if option.name != "api-key-command"]
+"""Options whose values are recorded."""
 
 
 def named(option: Option | str) -> str:
@@ -210,7 +223,7 @@ def told(config: RunConfig, option: Option) -> Any:
     return recorded[0] if option.repeatable else recorded
 
 
-@pytest.mark.parametrize("option", VALUED, ids=named)
+@pytest.mark.parametrize("option", RECORDED, ids=named)
 def test_a_flag_beats_the_environment_and_the_environment_beats_the_profile(option: Option) -> None:
     one, other = EXAMPLES[option.name]
     partner = with_partner(option)
@@ -228,7 +241,7 @@ def test_an_option_has_the_same_value_from_every_source(option: Option) -> None:
     variable = resolved(partner, {option.variable: text})
     profile = resolved(partner, profile=f"[p]\n{option.name} = '{text}'")
     assert repr(replace(flag, base_url_flag=None)) == repr(variable) == repr(replace(profile, profile=None))
-    assert settings(flag) != settings(resolved(partner)) or flag.api_key is not None
+    assert settings(flag) != settings(resolved(partner))
 
 
 @pytest.mark.parametrize("option", FLAGS, ids=named)
@@ -245,7 +258,7 @@ def test_a_flag_can_be_set_in_every_source(option: Option) -> None:
 
 def settings(config: RunConfig) -> list[Any]:
     """Return all settings except the record of given options."""
-    others = ("given_options", "api_key", "profile", "profile_file")
+    others = ("given_options", "profile", "profile_file")
     return [getattr(config, name) for name in RunConfig.__slots__ if name not in others]
 
 
@@ -572,7 +585,7 @@ def test_the_key_comes_from_the_environment() -> None:
 
 
 def test_the_key_comes_from_a_private_file(folder: Path) -> None:
-    key = api_key(str(folder / "one"), {})
+    key = KeySource(KeyFile(str(folder / "one"))).first_key()
     assert key is not None
     assert key.reveal() == f"{KEY}-one"
 
@@ -620,6 +633,103 @@ def test_the_key_of_the_environment_beats_the_key_file_of_the_profile() -> None:
     key = resolved({}, {"TELEMETRON_API_KEY": KEY}, "[p]\napi-key-file = 'one'").api_key
     assert key is not None
     assert key.reveal() == KEY
+
+
+@pytest.fixture
+def command(folder: Path) -> str:
+    """Return a command that notes each of its runs and writes a key."""
+    script = folder / "give-key"
+    script.write_text(f"#!/bin/sh\necho ran >> {folder}/runs\necho {KEY}-$1\n")
+    script.chmod(0o700)
+    return str(script)
+
+
+def runs_of_command() -> int:
+    return len(Path("runs").read_text().splitlines()) if Path("runs").exists() else 0
+
+
+def test_a_command_gives_the_key_when_it_is_needed_and_is_run_once(command: str) -> None:
+    config = resolved({"api_key_command": f"{command} 'one'"})
+    assert runs_of_command() == 0
+    assert [config.api_key, config.api_key] == [Secret(f"{KEY}-one")] * 2
+    assert (runs_of_command(), config.secrets) == (1, (Secret(f"{KEY}-one"),))
+
+
+def test_a_command_is_recorded_and_shown_nowhere(command: str) -> None:
+    config = resolved({"api_key_command": f"{command} one"})
+    assert config.given_options == {}
+    assert command not in repr(config)
+
+
+GIVES_KEY = {"api_key_file": "one", "api_key_command": "give-key one"}
+"""Options that give the key, with their values."""
+
+
+def variables(*names: str) -> dict[str, str]:
+    return {f"TELEMETRON_{name.upper()}": {**GIVES_KEY, "api_key": KEY}[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "profile", "named"),
+    [
+        (GIVES_KEY, {}, None, ("--api-key-file", "--api-key-command")),
+        ({}, variables("api_key", "api_key_command"), None, ("TELEMETRON_API_KEY", "TELEMETRON_API_KEY_COMMAND")),
+        ({}, variables("api_key", "api_key_file"), None, ("TELEMETRON_API_KEY", "TELEMETRON_API_KEY_FILE")),
+        ({}, {}, "[p]\napi-key-file = 'one'\napi-key-command = 'x'", ("api-key-file", "api-key-command")),
+    ],
+)
+def test_two_sources_of_the_key_at_one_level_are_refused(
+    flags: dict[str, str], environ: dict[str, str], profile: str | None, named: tuple[str, str]
+) -> None:
+    line = refused(flags, environ, profile)
+    assert "both give the API key" in line
+    assert all(name in line for name in named)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "profile", "name"),
+    [
+        ({"api_key_command": "x"}, variables("api_key"), None, "--api-key-command"),
+        ({"api_key_file": "one"}, variables("api_key_command"), None, "--api-key-file"),
+        ({}, variables("api_key_command"), "[p]\napi-key-file = 'two'", "--api-key-command"),
+        ({}, variables("api_key"), "[p]\napi-key-command = 'x'", "TELEMETRON_API_KEY"),
+        ({}, {}, "[p]\napi-key-command = 'x'", "--api-key-command"),
+    ],
+)
+def test_of_sources_at_several_levels_the_closest_gives_the_key(
+    flags: dict[str, str], environ: dict[str, str], profile: str | None, name: str
+) -> None:
+    assert resolved(flags, environ, profile).key_source.name == name
+
+
+def test_a_key_file_that_is_not_used_is_not_recorded() -> None:
+    assert "api_key_file" not in resolved({}, variables("api_key"), "[p]\napi-key-file = 'one'").given_options
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_command_is_not_taken_from_a_profile_that_others_can_write_to(mode: int) -> None:
+    profile = "[p]\napi-key-command = 'x'"
+    resolved(profile=profile)
+    Path("telemetron-batch.toml").chmod(mode)
+    assert "run: chmod go-w telemetron-batch.toml" in refused(profile=profile)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_command_is_not_taken_from_a_profile_of_another_user() -> None:
+    profile = "[p]\napi-key-command = 'x'"
+    resolved(profile=profile)
+    os.chown("telemetron-batch.toml", 12345, 12345)
+    assert "belongs to user 12345, so its api-key-command is not run" in refused(profile=profile)
+
+
+def test_the_sandbox_needs_no_decision_between_two_keys() -> None:
+    assert not resolved({"sandbox": True, **GIVES_KEY}).key_source.is_given
+
+
+def test_none_lifts_the_local_time_of_a_profile() -> None:
+    profile = "[p]\nuntil = 06:00:00"
+    assert resolved(profile=profile).sending.until == time(6, 0)
+    assert resolved({"until": "none"}, profile=profile).sending.until is None
 
 
 # Variables

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from telemetron_batch.config.config import RunConfig, api_key, resolve
+from telemetron_batch.config.config import RunConfig, resolve
+from telemetron_batch.config.key_source import KeyFile, KeySource
 from telemetron_batch.domain.errors import BatchError, ConfigError, JournalError, UntrustedRunError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.ownership import UntrustedPathError
@@ -513,7 +514,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_read_from_a_file_of_this_user(key_file: Path) -> None:
-    assert api_key(str(key_file), {}) == Secret(KEY)
+    assert KeySource(KeyFile(str(key_file))).first_key() == Secret(KEY)
 
 
 def test_a_key_is_read_through_links_that_others_cannot_change(key_file: Path, tmp_path: Path) -> None:
@@ -523,7 +524,7 @@ def test_a_key_is_read_through_links_that_others_cannot_change(key_file: Path, t
     (tmp_path / "mount").chmod(0o1777)
     key_file.rename(tmp_path / "mount" / "..2026_05_31" / "key")
     (tmp_path / "mount" / "key").symlink_to("..data/key")
-    assert api_key(str(tmp_path / "mount" / "key"), {}) == Secret(KEY)
+    assert KeySource(KeyFile(str(tmp_path / "mount" / "key"))).first_key() == Secret(KEY)
 
 
 def in_an_open_folder(link: Path, _: Path) -> None:
@@ -557,10 +558,10 @@ def test_a_link_to_a_key_that_others_can_change_is_refused(
     (tmp_path / "links").mkdir(mode=0o700)
     link = tmp_path / "links" / "key"
     link.symlink_to(key_file)
-    assert api_key(str(link), {}) == Secret(KEY)
+    assert KeySource(KeyFile(str(link))).first_key() == Secret(KEY)
     spoil(link, key_file)
     with pytest.raises(ConfigError, match=r"^--api-key-file: ") as refusal:
-        api_key(str(link), {})
+        KeySource(KeyFile(str(link))).first_key()
     assert refusal.value.advice.startswith("run: ch")
 
 
@@ -568,27 +569,27 @@ def test_a_link_to_a_key_that_others_can_change_is_refused(
 def test_a_key_in_a_file_of_another_user_is_refused(key_file: Path) -> None:
     os.chown(key_file, SOMEBODY, SOMEBODY)
     with pytest.raises(ConfigError, match="belongs to"):
-        api_key(str(key_file), {})
+        KeySource(KeyFile(str(key_file))).first_key()
 
 
 def test_a_pipe_instead_of_a_key_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigError, match="is no regular file"):
-        api_key(str(tmp_path / "pipe"), {})
+        KeySource(KeyFile(str(tmp_path / "pipe"))).first_key()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
 def test_a_key_that_others_can_read_or_change_is_refused(key_file: Path, mode: int) -> None:
     key_file.chmod(mode)
     with pytest.raises(ConfigError, match=r"others can read the key.*chmod 600"):
-        api_key(str(key_file), {})
+        KeySource(KeyFile(str(key_file))).first_key()
 
 
 def test_a_circular_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(ConfigError, match="cannot read"):
-        api_key(str(tmp_path / "a"), {})
+        KeySource(KeyFile(str(tmp_path / "a"))).first_key()
 
 
 def test_the_group_is_trusted_only_within_the_context() -> None:

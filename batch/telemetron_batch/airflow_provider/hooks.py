@@ -13,9 +13,10 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.key_source import KEY_OPTIONS
 from telemetron_batch.config.network import NetworkOptions
-from telemetron_batch.config.options import OPTIONS_BY_KEY
-from telemetron_batch.config.sources import KEY_VARIABLE, load_profile
+from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS_BY_KEY
+from telemetron_batch.config.sources import load_profile
 from telemetron_batch.config.stored import ACCESS_OPTIONS
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.run.check import check
@@ -23,8 +24,11 @@ from telemetron_batch.run.feed_back import attention_config
 
 _META_KEYS: Final = ("profile", "config")
 """Keys that are not options but name the source of options."""
-_KEY_OPTIONS: Final = ("api_key_file", *ACCESS_OPTIONS)
+_KEY_OPTIONS: Final = (*KEY_OPTIONS, *ACCESS_OPTIONS)
 """Options that a task may not set if its connection gives the API key."""
+_COMMAND: Final = "api_key_command"
+_KEY_OPTION_VARIABLES: Final = frozenset(OPTIONS_BY_KEY[name].variable for name in KEY_OPTIONS)
+"""Variables of the worker that the key of a connection overrides."""
 _SCHEMES: Final = ("https", "http")
 
 
@@ -59,21 +63,36 @@ class TelemetronHook(BaseHook):
         from_connection, key = self._connection_options()
         environ = {**os.environ, **(context or {})}
         if key:
+            environ = {name: text for name, text in environ.items() if name not in _KEY_OPTION_VARIABLES}
             environ[KEY_VARIABLE] = key
         given = named_options(options or {}, "options")
-        if key or from_connection.get("api_key_file"):
+        self._require_no_command(from_connection, given, environ)
+        if key or any(from_connection.get(name) for name in KEY_OPTIONS):
             from_connection |= self._pinned_access(from_connection, given, environ)
         unset = {
             name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
         }
         config = attention_config(files, {**unset, **from_connection, **given}, environ)
+        config.key_source.on_new_key = lambda secret: mask_secret(secret.reveal())
         for secret in config.secrets:
             mask_secret(secret.reveal())
-        if config.api_key is None and not config.sandbox:
+        if not config.key_source.is_given and not config.sandbox:
             raise ConfigError(
                 f"connection {self.telemetron_conn_id} has no API key", "put it into the connection's password"
             )
         return config
+
+    def _require_no_command(
+        self, from_connection: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
+    ) -> None:
+        """Raise ConfigError if a task, or a profile that it names, gives a command to run on the worker."""
+        advice = f"put it into connection {self.telemetron_conn_id}, or into the worker's environment"
+        if _COMMAND in given:
+            raise ConfigError("options: api-key-command is not taken from a task", advice)
+        if any(name in given for name in _META_KEYS):
+            profile, where = load_profile({**from_connection, **given}, environ)
+            if _COMMAND in profile:
+                raise ConfigError(f"{where}: api-key-command is not taken from a profile that a task names", advice)
 
     def test_connection(self) -> tuple[bool, str]:
         """Test base URL and key with one read request, for the button of the connection form."""
@@ -121,6 +140,9 @@ class TelemetronHook(BaseHook):
                 f"there is no connection {self.telemetron_conn_id!r}", "create one of type telemetron"
             ) from exc
         options = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
+        if connection.password and any(name in options for name in KEY_OPTIONS):
+            what = f"connection {self.telemetron_conn_id} gives the API key twice: as password and in the extra"
+            raise ConfigError(what, "give it only once")
         base_url = _base_url(connection)
         return options | ({"base_url": base_url} if base_url else {}), connection.password or ""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from telemetron_batch.api import protocol
-from telemetron_batch.api.classify import PROXY_STOPS, FailureKind, NoUsableResponse, customer_not_found
+from telemetron_batch.api.classify import PROXY_STOPS, ErrorResponse, FailureKind, NoUsableResponse, customer_not_found
 from telemetron_batch.api.customer_query import PROBE_EMAIL
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.domain.stops import Advice, Stop, StopReason
@@ -26,8 +26,11 @@ class CheckResult:
 
 
 async def ask_harmlessly(post: Post) -> HttpResult:
-    """Ask for a customer that does not exist; nothing is changed."""
-    return await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
+    """Ask for a customer that does not exist, again if the key was replaced; nothing is changed."""
+    result = await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
+    if isinstance(result.failure, ErrorResponse) and result.failure.is_key_replaced:
+        return await post(protocol.QUERY_PATH, protocol.query_body(PROBE_EMAIL), lambda: None)
+    return result
 
 
 def stop_of(result: HttpResult, base_url: str) -> Stop | None:
@@ -42,7 +45,9 @@ def stop_of(result: HttpResult, base_url: str) -> Stop | None:
     if status == 407:
         return Stop(StopReason.PROXY_LOGIN, f"{status}: {text}")
     if status in (401, 403):
-        advice = Advice("check TELEMETRON_API_KEY or --api-key-file; a new key invalidates the old one")
+        advice = Advice(
+            "check TELEMETRON_API_KEY, --api-key-file or --api-key-command; a new key invalidates the old one"
+        )
         return Stop(StopReason.KEY_REFUSED, f"{status}: {text}", advice=advice)
     if 300 <= status < 400:
         return Stop(StopReason.REDIRECTED, str(status), advice=Advice("correct --base-url"))

@@ -82,6 +82,8 @@ class ErrorResponse:
     """Whether the body has the form of the API's own errors, `{"error": ...}`; else a gateway may have answered."""
     raw_text: str = field(default="", repr=False, compare=False)
     """The text before redaction, for decisions; never shown or stored. Empty if it equals `text`."""
+    is_key_replaced: bool = False
+    """Whether the key was refused, and the next attempt has another one."""
 
     @property
     def words(self) -> str:
@@ -124,6 +126,16 @@ class Throttled:
     code: ClassVar = "throttled"
     reason: ClassVar = Reason.THROTTLED
     side_effects: SideEffects
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReplaced:
+    """The key was refused, and there is another one now. The attempt does not count against its call."""
+
+    code: ClassVar = Transient.code
+    reason: ClassVar = Reason.KEY_REFUSED
+    side_effects: ClassVar = SideEffects.NOT_DONE
     text: str
 
 
@@ -179,7 +191,7 @@ class StopRun:
         return self.stop.sentence
 
 
-Verdict = Transient | Throttled | TooManyDevices | DeviceRejected | CallRejected | StopRun
+Verdict = Transient | Throttled | KeyReplaced | TooManyDevices | DeviceRejected | CallRejected | StopRun
 
 
 _NO_VALID_DEVICES: Final = re.compile(
@@ -226,9 +238,9 @@ def customer_not_found(refusal: ErrorResponse) -> bool:
 
 def classify(failure: NoUsableResponse | ErrorResponse, action: Action) -> Verdict:
     """Return the verdict on an attempt without a usable answer."""
-    return (
-        _classify_no_response(failure) if isinstance(failure, NoUsableResponse) else _classify_status(failure, action)
-    )
+    if isinstance(failure, NoUsableResponse):
+        return _classify_no_response(failure)
+    return KeyReplaced(_error_text(failure)) if failure.is_key_replaced else _classify_status(failure, action)
 
 
 PROXY_STOPS: Final = {

@@ -10,7 +10,14 @@ from typing import Final
 
 from telemetron_batch.api import protocol
 from telemetron_batch.api.attempt_gate import API_CHECK_CALL, AttemptGate
-from telemetron_batch.api.classify import DeviceRejected, ErrorResponse, Transient, Verdict, customer_not_found
+from telemetron_batch.api.classify import (
+    DeviceRejected,
+    ErrorResponse,
+    KeyReplaced,
+    Transient,
+    Verdict,
+    customer_not_found,
+)
 from telemetron_batch.api.http_client import HttpResult, Post
 from telemetron_batch.api.retry import MAX_BACKOFF_S, AttemptCounter, retry_until_final
 from telemetron_batch.domain.actions import Action
@@ -66,6 +73,8 @@ class CustomerQuery:
             used = _QueryAttempts(number=API_CHECK_CALL)
             while True:
                 result = await self._attempt(PROBE_EMAIL, used)
+                if isinstance(result, KeyReplaced):
+                    continue
                 if (
                     self._gate.is_recognised
                     or self._gate.stop_signal

@@ -22,6 +22,7 @@ from telemetron_batch.api.classify import (
     classify,
 )
 from telemetron_batch.api.http import LIBRARY, PooledTransport, post
+from telemetron_batch.api.key_renewal import KeyRenewal
 from telemetron_batch.api.request_trace import OnSend, RequestTrace, TransportError
 from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.network import choose_proxy
@@ -106,8 +107,10 @@ class HttpClient:
         `timeout` is the deadline of a request in seconds, and `connect` that of a connection, by default less:
         a failure to connect says more than a request that took too long.
         """
-        self._redactor = Redactor(*((target.key,) if secrets is None else secrets))
-        self._target = target
+        self._renewal = KeyRenewal(target.key_source, target.current_key)
+        later = None if target.key_source is None else target.key_source.known_keys
+        self._redactor = Redactor(*((target.key,) if secrets is None else secrets), later=later)
+        self._target = replace(target, key=self._renewal.key)
         self._connect = min(_MAX_CONNECT_S, 0.8 * timeout) if connect is None else connect
         self._timeout = timeout
         self._wall = wall
@@ -116,7 +119,25 @@ class HttpClient:
         self._consecutive_503 = 0
 
     async def post(self, path: str, body: bytes, on_send: OnSend = lambda: None) -> HttpResult:
-        """Make one request and return its result; failures are results, not exceptions."""
+        """Make one request and return its result; failures are results, not exceptions.
+
+        If the API refuses the key and its source gives another one, the next requests have that key.
+        """
+        used = self._target.key
+        result = await self._post(path, body, on_send)
+        if isinstance(result.failure, ErrorResponse) and result.failure.status == HTTPStatus.UNAUTHORIZED:
+            return replace(result, failure=await self._renew_key(used, result.failure))
+        return result
+
+    async def _renew_key(self, refused: Secret, failure: ErrorResponse) -> ErrorResponse:
+        """Return the refusal of a key, with the mark that there is another key, or the words why there is none."""
+        if await self._renewal.replace(refused):
+            self._target = replace(self._target, key=self._renewal.key)
+            return replace(failure, is_key_replaced=True)
+        words = "; ".join(filter(None, (failure.text, self._redactor.show(self._renewal.problem))))
+        return replace(failure, text=words)
+
+    async def _post(self, path: str, body: bytes, on_send: OnSend) -> HttpResult:
         trace = RequestTrace(on_send, clock.now)
         try:
             async with clock.deadline(self._timeout) as limit:
@@ -135,6 +156,7 @@ class HttpClient:
 
     def shorten_deadlines(self, seconds: float) -> None:
         """Limit the time that requests in flight still have, in seconds from now."""
+        asyncio.get_running_loop().call_later(seconds, self._renewal.abort)
         latest = clock.now() + seconds
         for limit in self._deadlines:
             when = limit.when()

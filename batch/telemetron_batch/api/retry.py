@@ -1,6 +1,7 @@
 """Retry one request until its result is final or its attempts are spent; the only module that imports tenacity.
 
-A throttled attempt does not count here: all workers wait for it together at the gate.
+A throttled attempt does not count here: all workers wait for it together at the gate. Nor does one whose key was
+refused and is replaced.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from typing import Final, TypeVar
 import tenacity
 
 from telemetron_batch.api.attempt_gate import AttemptGate, AttemptSlot
-from telemetron_batch.api.classify import ErrorResponse, NoUsableResponse, Throttled, Transient
+from telemetron_batch.api.classify import ErrorResponse, KeyReplaced, NoUsableResponse, Throttled, Transient
 from telemetron_batch.storage import clock
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ async def retry_until_final(
 
 
 def _is_transient(result: object) -> bool:
-    return isinstance(result, Transient | Throttled)
+    return isinstance(result, Transient | Throttled | KeyReplaced)
 
 
 def _delay(state: tenacity.RetryCallState, used: AttemptCounter, gate: AttemptGate) -> float:

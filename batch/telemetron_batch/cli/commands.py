@@ -35,7 +35,7 @@ from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.cli.lookup_commands import compare_command, holdings_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
-from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
+from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.trusted_folders import shared_with_group
@@ -185,6 +185,11 @@ def _plan(config: Any, *, save: bool) -> Any:
     from telemetron_batch.cli.show_plan import print_plan_result, show_saved, show_sharded
     from telemetron_batch.cli.terminal import TerminalObserver
 
+    if config.wait_for_file or config.settled_for:
+        from telemetron_batch.run.await_input import await_input
+        from telemetron_batch.storage.clock import RealClock
+
+        config = await_input(config, RealClock(), terminal.TerminalObserver(config.output))
     if config.shards is not None:
         from telemetron_batch.sharding.shard_plan import plan_shards
 
@@ -224,7 +229,10 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     taken = (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS)
     texts = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
     given = {variable: "true" if text is True else text for variable, text in texts.items()}
-    environ = {**os.environ, **given}
+    beaten = (
+        (KEY_VARIABLE, OPTIONS_BY_KEY["api_key_file"].variable) if more["api_key_command"] is not None else ()
+    )  # by the flag
+    environ = {**{name: text for name, text in os.environ.items() if name not in beaten}, **given}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, observer=TerminalObserver(output))
         with tolerate_closed_stdout():

@@ -4,22 +4,21 @@ All problems are reported at once, each under the name that the user typed. The 
 file; `sources` reads the profile.
 """
 
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from telemetron_batch.config.airflow_context import airflow_context
+from telemetron_batch.config.key_source import KEY_OPTIONS, KeySource, find_key_source
 from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.option_values import CountOrPercent, redacted
 from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.config.rate import Rate
+from telemetron_batch.config.secret_file import read_secret_file
 from telemetron_batch.config.sources import (
-    KEY_VARIABLE,
     PROFILE_VARIABLE,
     InheritedOptions,
     load_profile,
@@ -32,10 +31,8 @@ from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret
 from telemetron_batch.domain.outcomes import Outcome
-from telemetron_batch.domain.ownership import UntrustedPathError
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.domain.urls import is_url, redact_url, strip_file_scheme, validate_object_url
-from telemetron_batch.storage.trusted_folders import open_private
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +71,10 @@ class SendOptions:
     longest_wait: float | None = None
     """None: the same as `give_up_after`."""
     deadline: float | None = None
+    until: time | None = None
+    """The local time at which the run stops."""
+    until_at: float | None = None
+    """The moment that `until` means for this run, in seconds since the epoch; None until it is known."""
     hold_transfers: bool = True
     baseline: bool = False
     verify: bool = False
@@ -100,8 +101,13 @@ class RunConfig:
     run_id_generated: bool = False
     """Whether the program generated the run id; repeating the command then starts another run."""
     sandbox: bool
-    api_key: Secret | None
+    key_source: KeySource
+    """Where the API key comes from."""
     wait: float
+    wait_for_file: float = 0.0
+    """Seconds to wait for input files that do not exist yet."""
+    settled_for: float = 0.0
+    """Seconds for which the input files must not have changed."""
     input: InputOptions
     plan: PlanOptions
     sending: SendOptions
@@ -162,12 +168,20 @@ class RunConfig:
         return self.reports_dir / str(self.run_id)
 
     @property
+    def api_key(self) -> Secret | None:
+        """The key that identifies the account of this process: the first that was read. Raises ConfigError.
+
+        After the API has refused it, requests may have another one.
+        """
+        return self.key_source.first_key()
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Texts that no log or record may contain."""
+        """Texts that no log or record may contain, as far as they are known: keys may be read later."""
         url = self.sending.limit_url
         password = None if url is None else urlsplit(url.reveal()).password
-        known = (self.api_key, Secret(unquote(password)) if password else None, *self.sending.network.secrets)
-        return tuple(secret for secret in known if secret is not None)
+        of_limit = (Secret(unquote(password)),) if password else ()
+        return (*self.key_source.known_keys(), *of_limit, *self.sending.network.secrets)
 
     @property
     def api_identity(self) -> str:
@@ -203,7 +217,7 @@ def _from_file(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:
-        return _read_secret_file(Path(text[1:]), "", "URL")
+        return read_secret_file(Path(text[1:]), "", "URL")
     except ConfigError as exc:
         raise ValueError(f"{exc.reason}; {exc.next_step.words()}") from exc
 
@@ -246,11 +260,19 @@ def resolve(
     problems.found += _invalid_urls(files)
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
-    if KEY_VARIABLE in environ and sources["api_key_file"].startswith(where or "\0"):
-        values["api_key_file"] = None  # the environment beats the profile
+    key_source, named_by = (KeySource(), "") if values["sandbox"] else find_key_source(values, sources, environ)
+    for key in KEY_OPTIONS:
+        if key != named_by or key == "api_key_command":  # a command is never recorded
+            given.pop(key, None)
     name = flags.get("profile") or environ.get(PROFILE_VARIABLE) or None
     flag = values["base_url"] if flags.get("base_url") else None
-    return replace(_config(files, values, environ, given), profile=name, profile_file=where, base_url_flag=flag)
+    return replace(
+        _config(files, values, environ, given),
+        key_source=key_source,
+        profile=name,
+        profile_file=where,
+        base_url_flag=flag,
+    )
 
 
 def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
@@ -280,8 +302,10 @@ def _config(
         reports_dir=Path(values["reports_dir"]),
         run_id=values["run_id"],
         sandbox=values["sandbox"],
-        api_key=None if values["sandbox"] else api_key(values["api_key_file"], environ),
+        key_source=KeySource(),
         wait=values["wait"],
+        wait_for_file=values["wait_for_file"],
+        settled_for=values["settled_for"],
         input=InputOptions(
             columns=dict(values["column"]),
             action_words=dict(values["action_word"]),
@@ -351,51 +375,9 @@ _SENDING_FIELDS: Final = (
     "give_up_after",
     "longest_wait",
     "deadline",
+    "until",
     "baseline",
     "verify",
 )
 _SHARD_FIELDS: Final = ("shards", "shards_at_once", "shard", "phase")
 _OUTPUT_FIELDS: Final = ("yes", "json", "verbose", "quiet")
-
-
-def api_key(file: str | None, environ: Mapping[str, str]) -> Secret | None:
-    """Return the key from a file or the environment; None if neither has one. Raises ConfigError."""
-    if file is not None:
-        text, where = _read_secret_file(Path(file), "--api-key-file: ", "key"), file
-    else:
-        text, where = environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE
-    if not text:
-        return None
-    if not (text.isascii() and text.isprintable() and " " not in text):
-        raise ConfigError(f"{where} does not hold a valid key", "a key is one word of ASCII letters, digits and signs")
-    return Secret(text)
-
-
-def _read_secret_file(file: Path, option: str, what: str) -> str:
-    """Return the content of a secret file. Raises ConfigError if other users can read the file, or it has no content.
-
-    The error message begins with `option`, and `what` names the secret.
-    """
-    try:
-        with os.fdopen(open_private(file), encoding="utf-8") as opened:
-            if _is_readable_by_others(os.fstat(opened.fileno())):
-                raise ConfigError(f"{option}others can read the {what} in {file}", f"run: chmod 600 {file}")
-            text = opened.read().strip()
-    except UntrustedPathError as exc:
-        raise ConfigError(f"{option}{exc.what}", exc.advice) from exc
-    except OSError as exc:
-        raise ConfigError(f"{option}cannot read {file} ({exc.strerror})", "check the path") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{option}{file} is not a text file", f"it must contain only the {what}") from exc
-    if not text:
-        raise ConfigError(f"{option}{file} is empty", f"it must contain only the {what}")
-    return text
-
-
-def _is_readable_by_others(found: os.stat_result) -> bool:
-    """Return whether others can read a file. A file of root that this user reads as a group member is accepted."""
-    if os.name != "posix":  # modes mean nothing there
-        return False
-    is_by_group = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
-    others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if is_by_group else stat.S_IRWXG | stat.S_IRWXO
-    return bool(stat.S_IMODE(found.st_mode) & others)

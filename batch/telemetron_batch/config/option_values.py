@@ -4,6 +4,7 @@ A parser takes a text and returns the value, or raises ValueError with a message
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -64,6 +65,17 @@ def parse_text(text: str) -> str:
     return text.strip()
 
 
+def parse_command(text: str) -> tuple[str, ...]:
+    """Parse a command as a shell splits it. The error message does not quote it, because it may hold a secret."""
+    try:
+        words = shlex.split(text)
+    except ValueError as exc:
+        raise ValueError(f"that is not a command ({str(exc).lower()})") from None
+    if not words or not words[0]:
+        raise ValueError("is empty")
+    return tuple(words)
+
+
 def parse_absolute(text: str) -> str:
     """Return an absolute path, which later processes can use from any working folder."""
     try:
@@ -117,6 +129,16 @@ def parse_positive_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError(f"{text!r} must be longer than 0 seconds")
     return seconds
+
+
+def parse_local_time(text: str) -> time | None:
+    """Parse a local time of day such as 06:00. Return None for `none`, which overrides a recorded time."""
+    if text.strip().lower() == "none":
+        return None
+    found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::00)?", text.strip())  # TOML writes 06:00:00
+    if found is None:
+        raise ValueError(f"{text!r} is not a local time: write it as 06:00, from 00:00 to 23:59, or none")
+    return time(int(found[1]), int(found[2]))
 
 
 def parse_size(text: str) -> int:

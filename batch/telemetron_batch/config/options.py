@@ -18,6 +18,7 @@ from telemetron_batch.config.option_values import (
     parse_approval,
     parse_base_url,
     parse_column_name,
+    parse_command,
     parse_count_or_percent,
     parse_duration,
     parse_encoding,
@@ -27,6 +28,7 @@ from telemetron_batch.config.option_values import (
     parse_hidden,
     parse_last_line,
     parse_limit_url,
+    parse_local_time,
     parse_outcome,
     parse_owners,
     parse_phase,
@@ -42,6 +44,8 @@ from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.delimiters import parse_delimiter
 from telemetron_batch.domain.model import HiddenRowsPolicy
 
+KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
+"""The environment variable that holds the API key."""
 _INIT_OPTIONS: Final = frozenset(
     {
         "action",
@@ -68,6 +72,8 @@ _NOT_FOR_UNDO: Final = frozenset(
         "max-age",
         "expect-rows",
         "last-line",
+        "wait-for-file",
+        "settled-for",
         "as-of",
         "out-of-order",
         "job",
@@ -90,6 +96,7 @@ _FOR_LOOKUPS: Final = frozenset(
         "base-url",
         "sandbox",
         "api-key-file",
+        "api-key-command",
         "proxy",
         "ca-file",
         "client-cert",
@@ -145,7 +152,10 @@ _NOT_FOR_SERVE: Final = frozenset(
         "shard",
         "shards",
         "shards-at-once",
+        "settled-for",
         "since-last",
+        "until",
+        "wait-for-file",
         "yes",
     }
 )
@@ -247,6 +257,9 @@ OPTIONS: Final = (
     Option("sandbox", parse_flag, _GENERAL, "Run against the embedded sandbox API; needs no key.", default=False),
     Option("api-key-file", parse_text, _GENERAL, "File with the API key; by default TELEMETRON_API_KEY holds the key.",
            "FILE", for_check=True),
+    Option("api-key-command", parse_command, _GENERAL,
+           "Command whose first line of output is the API key; asked once more if the API refuses the key.", "CMD",
+           for_check=True, for_resume=True),
     Option("proxy", parse_proxy, _GENERAL,
            "Proxy: env for HTTPS_PROXY, ALL_PROXY and NO_PROXY, none, or a URL; @FILE takes it from a file.", "PROXY",
            ProxyMode.ENV, for_check=True, for_resume=True, holds_secret=True),
@@ -282,6 +295,13 @@ OPTIONS: Final = (
            "Shared folder for locks: users who name it take turns with one key on this host.", "DIR", for_resume=True),
     Option("deadline", parse_positive_duration, _SENDING,
            "Stop cleanly after this time; the remaining rows are notSent.", "DURATION"),
+    Option("until", parse_local_time, _SENDING,
+           "Stop cleanly at the first such local time after the run was first started; none lifts it.", "HH:MM",
+           for_resume=True),
+    Option("wait-for-file", parse_duration, _INPUT, "How long to wait for an input that does not exist yet.",
+           "DURATION", 0.0),
+    Option("settled-for", parse_duration, _INPUT,
+           "Wait until size and time of the input have not changed for this long.", "DURATION", 0.0),
     Option("action", parse_action, _INPUT, "Action of every row, for files without an action column.", "ACTION"),
     Option("column", parse_column_name, _INPUT, "Header of a column, e.g. customerEmail=Kunde.", "NAME=HEADER",
            repeatable=True),

@@ -1,17 +1,20 @@
 """Find the text of an option: in a flag, an environment variable or the profile file."""
 
 import difflib
+import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
-from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY, Option
+from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.ownership import is_owned, owner_name
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
-KEY_VARIABLE: Final = "TELEMETRON_API_KEY"
 PROFILE_VARIABLE: Final = "TELEMETRON_PROFILE"
 CONFIG_VARIABLE: Final = "TELEMETRON_CONFIG"
 PROFILE_VARIABLES: Final = (PROFILE_VARIABLE, CONFIG_VARIABLE)
@@ -80,7 +83,7 @@ def load_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
     if not name and not config:
         return {}, ""
     file = Path(config or PROFILE_FILE)
-    tables = _toml(file)
+    tables, found = _toml(file)
     keys = {key: value for key, value in tables.items() if not isinstance(value, dict) or _is_table_option(key)}
     if name:
         inner = [tables[key] for key in ("profiles", "profile") if isinstance(tables.get(key), dict)]
@@ -89,17 +92,30 @@ def load_profile(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
             known = [key for key, value in profiles.items() if isinstance(value, dict)]
             raise ConfigError(f"{file} has no profile {name!r}", f"it has: {', '.join(known) or 'none'}")
         keys |= profiles[name]
+    if any(_normalize_key(key) == "api_key_command" for key in keys):
+        _require_unchangeable(file, found)
     return {_normalize_key(key): value for key, value in keys.items()}, f"{file} [{name}]" if name else str(file)
 
 
-def _toml(file: Path) -> dict[str, Any]:
+def _toml(file: Path) -> tuple[dict[str, Any], os.stat_result]:
+    """Return the content of a file, and the status of the file that was read."""
     try:
         with file.open("rb") as opened:
-            return tomllib.load(opened)
+            return tomllib.load(opened), os.fstat(opened.fileno())
     except OSError as exc:
         raise ConfigError(f"cannot read {file} ({exc.strerror})", "name the file with --config") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{file} is not valid TOML ({exc})", "correct it there") from exc
+
+
+def _require_unchangeable(file: Path, found: os.stat_result) -> None:
+    """Raise ConfigError if another user can have written the file, whose api-key-command would be run."""
+    if not is_owned(found):
+        what = f"{file} belongs to {owner_name(found)}, so its api-key-command is not run"
+        raise ConfigError(what, "name a file of yours with --config")
+    if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = f"others can write to {file} (mode {stat.S_IMODE(found.st_mode):04o})"
+        raise ConfigError(f"{what}, so its api-key-command is not run", f"run: chmod go-w {quote(str(file))}")
 
 
 def _is_table_option(key: str) -> bool:

@@ -14,6 +14,9 @@ from telemetron_batch.domain.errors import ConfigError
 ACCESS_OPTIONS: Final = ("base_url", *NetworkOptions.__slots__)
 """Options that say where the key goes; a journal does not decide that."""
 
+NOT_FROM_JOURNALS: Final = frozenset({*NetworkOptions.__slots__, "api_key_command"})
+"""Options that are never taken from a journal: they could lead the key to a foreign proxy, or run a command."""
+
 
 def load_stored_config(
     folder: Path, options: Mapping[str, Any], environ: Mapping[str, str] | None = None, *, with_key: bool = True
@@ -21,9 +24,9 @@ def load_stored_config(
     """Return the configuration of the run in this folder. Raises ConfigError.
 
     Pass `with_key=False` for commands that need no key: the key file may no longer exist. Options of the network are
-    not taken from a journal, which could lead the key to a foreign proxy: see `with_access`.
+    not taken from a journal: see `with_access`. Nor is the command that gives the key.
     """
-    flags = {key: value for key, value in options.items() if key not in NetworkOptions.__slots__}
+    flags = {key: value for key, value in options.items() if key not in NOT_FROM_JOURNALS}
     if not with_key:
         flags["api_key_file"] = None
     config = resolve((), flags, environ or {})

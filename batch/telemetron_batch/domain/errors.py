@@ -9,6 +9,8 @@
     ├── ApprovalError                 2    second person, who approves the plan
     ├── JournalError                  2    owner of the reports folder
     ├── DiskError                     3    administrator of the disk; then run the same command again
+    ├── NotReadyError                 3    author of the export; then run the same command again
+    ├── UntilPassedError              3    user who set --until
     ├── PublishError                  3    administrator of the target; then run the same command again
     ├── LockedError                   6    nobody: another process works on the run
     │   └── RunRemovedError           3    user who removed the run's folder
@@ -158,6 +160,18 @@ def untrusted_path_errors() -> Iterator[None]:
         yield
     except UntrustedPathError as exc:
         raise untrusted_run_error(exc) from exc
+
+
+class NotReadyError(BatchError):
+    """The input did not come, or did not settle, in time."""
+
+    exit_code = ExitCode.STOPPED
+
+
+class UntilPassedError(BatchError):
+    """The local time of `--until` has passed since the run was first started."""
+
+    exit_code = ExitCode.STOPPED
 
 
 class PublishError(BatchError):

@@ -103,6 +103,8 @@ MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""
 MAKE_ROOM_UNSENT: Final = Advice(f"nothing was sent; {MAKE_ROOM.first}", repeat=True)
 """The same, where the disk is full before anything was sent."""
+SEND_THE_REST: Final = Advice(repeat=True, when="with --until none to send the rest")
+"""What to do about rows that are left at the local time of `--until`."""
 _CONTINUE: Final = Advice(repeat=True, when="to go on")
 
 
@@ -118,7 +120,7 @@ class _Facts:
 _CHECK_CONNECTION: Final = Advice("check --base-url and the network", repeat=True)
 _TABLE: Final[Mapping[StopReason, _Facts]] = {
     StopReason.PROCESS_ENDED: _Facts(ExitCode.STOPPED, "its process ended", _CONTINUE),
-    StopReason.DEADLINE: _Facts(ExitCode.STOPPED, "the deadline has passed", _CONTINUE),
+    StopReason.DEADLINE: _Facts(ExitCode.STOPPED, "the deadline{} has passed", _CONTINUE),
     StopReason.INTERRUPTED: _Facts(ExitCode.STOPPED, "{}", _CONTINUE),
     StopReason.RUN_LOST: _Facts(ExitCode.LOCKED, "another process has taken over the run", _CONTINUE),
     StopReason.ERROR: _Facts(ExitCode.STOPPED, "{}"),
@@ -133,7 +135,7 @@ _TABLE: Final[Mapping[StopReason, _Facts]] = {
     StopReason.KEY_REFUSED: _Facts(
         ExitCode.CLIENT_REFUSED,
         "the API refuses this key ({})",
-        Advice("check TELEMETRON_API_KEY or --api-key-file", repeat=True),
+        Advice("check TELEMETRON_API_KEY, --api-key-file or --api-key-command", repeat=True),
     ),
     StopReason.REDIRECTED: _Facts(
         ExitCode.CLIENT_REFUSED,
@@ -188,7 +190,7 @@ class Stop:
 
     reason: StopReason
     text: str = ""
-    """Completes the sentence: the API's message, a number, or a name."""
+    """Completes the sentence: the API's message, a number, or a name; " of --until" if that is the deadline."""
     resume_at: float | None = None
     """The time that the API gave for the next attempt, in seconds since the epoch."""
     advice: Advice = field(default_factory=Advice)
@@ -237,6 +239,11 @@ class Stop:
             Advice(*fact["advice"]),
             ExitCode(fact["exitCode"]),
         )
+
+
+def stop_of_until(time_of_day: str) -> Stop:
+    """Return the stop at the local time of `--until`. The same command would stop again at once."""
+    return Stop(StopReason.DEADLINE, f" of --until {time_of_day}", advice=SEND_THE_REST)
 
 
 assert _TABLE.keys() == {*StopReason}, "every reason has a row"  # noqa: S101

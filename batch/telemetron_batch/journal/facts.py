@@ -19,6 +19,8 @@ class Fact(StrEnum):
     JOURNAL_ID = "journalId"
     """A random text that ties the witness to its journal."""
     STARTED_AT = "startedAt"
+    FIRST_STARTED_AT = "firstStartedAt"
+    """When a process first began to send the run, not to plan it; null in journals of earlier versions."""
     ENDED_AT = "endedAt"
     """When the last process ended, in seconds since the epoch; null while a process works, or after it was killed."""
     STOP = "stop"

@@ -113,8 +113,10 @@ class LockWaiter:
 
     @classmethod
     def of(cls, config: RunConfig, clock: Clock, observer: RunObserver) -> "LockWaiter":
-        """Return a waiter that waits as long as `--wait` says."""
-        return cls(str(config.run_id), clock.wall() + config.wait, clock, observer, describe(config.airflow))
+        """Return a waiter that waits as long as `--wait` says, and not beyond `--until`."""
+        until = clock.wall() + config.wait
+        until = until if config.sending.until_at is None else min(until, config.sending.until_at)
+        return cls(str(config.run_id), until, clock, observer, describe(config.airflow))
 
     @classmethod
     def no_wait(cls, run_id: str, clock: Clock | None = None) -> "LockWaiter":

@@ -9,16 +9,19 @@ from pathlib import Path
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
+from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.prepare import delta_json, load_input, plan_and_check_limits, since_last, size_of_input
+from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
 
 @translate_system_errors()
-def make_plan(config: RunConfig, clock: Clock | None = None) -> PlanSummary:
+def make_plan(config: RunConfig, clock: Clock | None = None, observer: RunObserver | None = None) -> PlanSummary:
     """Load, plan and check the input without any network and without leaving a file. Raises BatchError."""
     clock = clock or RealClock()
+    config = await_input(config, clock, observer or RunObserver())
     with (
         shared_with_group(config.shared_reports_dir),
         tempfile.TemporaryDirectory() as folder,

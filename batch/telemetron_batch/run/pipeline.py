@@ -1,6 +1,7 @@
 """A run from start to end, in order: read this module first.
 
-    run       finished before? -> folder and locks -> load, plan, check, ask -> send -> verify -> finish
+    run       finished before? -> wait for the input -> folder and locks -> load, plan, check, ask -> send -> verify
+              -> finish
               (a saved plan: -> the same plan, approved? look at the customers, ask -> send -> ...)
     resume    `run` with the options that the run was started with
     verify    ask what customers hold now -> finish
@@ -36,6 +37,7 @@ from telemetron_batch.journal.resume_hint import (
 )
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
+from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.begin_planned import begin_planned_run
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.locking import (
@@ -60,6 +62,7 @@ from telemetron_batch.run.replan import check_order_again, replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.run.save_plan import save_plan
 from telemetron_batch.run.stored_config import continued_config
+from telemetron_batch.run.until import first_start_kept, record_first_start, until_passed_while_waiting, with_until
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
 from telemetron_batch.sending.session import SendContext
@@ -90,7 +93,7 @@ def run(
     Raises BatchError where the run cannot start.
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
-    config, users = _with_run_id(config, clock), users or SystemUsers()
+    config, users = _with_run_id(config, clock, observer), users or SystemUsers()
     folder = config.folder
     base_url = None if config.sandbox else config.base_url_flag
     resume_hint = resume_hint_in(folder, is_named=not config.run_id_generated, base_url=base_url)
@@ -98,23 +101,27 @@ def run(
         finished = _finished_before(config, folder, clock, observer)
         if finished is not None:
             return finished
+        config = with_until(config, clock)
         require_can_send(config, clock)
-        is_saved_first = config.online or config.approval is ApprovalPolicy.SECOND
-        if is_saved_first and not (folder / JOURNAL_NAME).exists():
-            save_plan(config, observer, clock, users)
-        with (
-            run_folder(folder),
-            acquire_run_and_key(config, folder, clock, observer) as lease,
-            run_scratch(folder, lease) as scratch,
-        ):
-            return _run_in(folder, Resources(config, observer, clock, transport, users, lease, scratch))
+        with first_start_kept(config, clock), until_passed_while_waiting(config, clock):
+            config = await_input(config, clock, observer)
+            is_saved_first = config.online or config.approval is ApprovalPolicy.SECOND
+            if is_saved_first and not (folder / JOURNAL_NAME).exists():
+                save_plan(config, observer, clock, users)
+            with (
+                run_folder(folder),
+                acquire_run_and_key(config, folder, clock, observer) as lease,
+                run_scratch(folder, lease) as scratch,
+            ):
+                return _run_in(folder, Resources(config, observer, clock, transport, users, lease, scratch))
 
 
-def _with_run_id(config: RunConfig, clock: Clock) -> RunConfig:
+def _with_run_id(config: RunConfig, clock: Clock, observer: RunObserver) -> RunConfig:
     """Return the configuration with a run id. If the run needs an approval, the same command finds it by its id."""
     if config.run_id is not None:
         return config
     if config.approval is ApprovalPolicy.SECOND and not config.brakes.again and "-" not in config.files:
+        config = await_input(with_until(config, clock), clock, observer)
         return replace(config, run_id=content_run_id(config))
     return replace(config, run_id=new_run_id(config, clock), run_id_generated=True)
 
@@ -143,7 +150,12 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
         finished = _summary_if_finished(config, folder, journal)
         if finished is not None:  # by another process while this one waited for the lock
             return publish(config.publish, journal, finished)
-        with log_to_file(folder / "run.log", *config.secrets, may_write=lambda: resources.lease.is_valid):
+        with log_to_file(
+            folder / "run.log",
+            *config.secrets,
+            later=config.key_source.known_keys,
+            may_write=lambda: resources.lease.is_valid,
+        ):
             if plan is None:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
@@ -162,6 +174,7 @@ def _record_start(send_context: SendContext, plan: Plan) -> None:
     for sentence in non_defaults(config):
         LOGGER.info("%s", sentence)
     config_facts = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
+    record_first_start(journal, send_context.clock.wall())
     journal.set_facts(
         stop=None, endedAt=None, standing=None, ownerWords=None, airflow=dict(config.airflow), **config_facts
     )
@@ -264,7 +277,9 @@ def verify(
         acquire_run_and_key(config, folder, clock, observer) as lease,
         open_journal(folder, lease) as journal,
         errors_as_stop_if_sent(journal),
-        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
+        log_to_file(
+            folder / "run.log", *config.secrets, later=config.key_source.known_keys, may_write=lambda: lease.is_valid
+        ),
         run_scratch(folder, lease) as scratch,
     ):
         if journal.is_in_shards and journal.fact(Fact.ENDED_AT) is None:

@@ -54,7 +54,12 @@ def preview_plan(
     with (
         acquire_run_and_key(config, saved.folder, clock, observer) as lease,
         open_journal(saved.folder, lease) as journal,
-        log_to_file(saved.folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
+        log_to_file(
+            saved.folder / "run.log",
+            *config.secrets,
+            later=config.key_source.known_keys,
+            may_write=lambda: lease.is_valid,
+        ),
         run_scratch(saved.folder, lease) as scratch,
     ):
         if journal.has_attempts():

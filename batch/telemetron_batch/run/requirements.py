@@ -42,9 +42,9 @@ def require_network(config: RunConfig) -> None:
 
 
 def require_key(config: RunConfig) -> None:
-    """Raise ConfigError without an API key, unless none is needed."""
-    if config.api_key is None and not config.sandbox:
-        advice = "set TELEMETRON_API_KEY or name a file with --api-key-file (or try --sandbox)"
+    """Raise ConfigError without an API key, unless none is needed. Runs the command that gives it."""
+    if not config.sandbox and config.api_key is None:
+        advice = "set TELEMETRON_API_KEY, or give --api-key-file or --api-key-command (or try --sandbox)"
         raise ConfigError("there is no API key", advice)
 
 

@@ -20,6 +20,7 @@ from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.planning.plan_summary import PlanSummary
 from telemetron_batch.run.approval import ApprovalRequest
+from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.fingerprint import plan_fingerprint
 from telemetron_batch.run.listing import RunInfo, run_info
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_folder, run_scratch
@@ -86,6 +87,7 @@ def save_plan(
     """
     clock, users = clock or RealClock(), users or SystemUsers()
     observer = _UnaskedObserver(observer or RunObserver())
+    config = await_input(config, clock, observer)
     config = replace(config, run_id=config.run_id or content_run_id(config))
     folder, waiter = config.folder, LockWaiter.of(config, clock, observer)
     with shared_with_group(config.shared_reports_dir):

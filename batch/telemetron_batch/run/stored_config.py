@@ -1,13 +1,14 @@
 """The configuration of a run that is continued or verified: as it was started, with the caller's key and API."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from telemetron_batch.config.airflow_context import context_variables
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
-from telemetron_batch.config.sources import KEY_VARIABLE, PROFILE_VARIABLES
+from telemetron_batch.config.key_source import KEY_OPTIONS, KeySource
+from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
+from telemetron_batch.config.sources import PROFILE_VARIABLES
 from telemetron_batch.config.stored import ACCESS_OPTIONS, load_stored_config, with_access
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.run.locking import require_run, stored_facts
@@ -26,9 +27,21 @@ def continued_config(folder: Path, environ: Mapping[str, str], retry_command: st
     if is_redacted(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
     options |= _given_now(environ)
-    wanted = resolve((), {"sandbox": True}, _naming_the_api(environ))
+    wanted = resolve((), {"sandbox": True}, _naming(ACCESS_OPTIONS, environ))
+    key_source = KeySource() if options.get("sandbox") else _key_source_of_caller(environ)
+    if key_source.is_command:
+        options.pop("api_key_file", None)
+        keep.pop(KEY_VARIABLE, None)
     config = with_access(load_stored_config(folder, options, keep), wanted.sending, retry_command)
+    if key_source.is_command or not config.key_source.is_given:
+        config = replace(config, key_source=key_source)
     return replace(config, base_url_flag=base_url_flag)
+
+
+def _key_source_of_caller(environ: Mapping[str, str]) -> KeySource:
+    """Return where the environment, or the profile that it names, says the key is."""
+    named = _naming(KEY_OPTIONS, environ) | {name: environ[name] for name in (KEY_VARIABLE,) if name in environ}
+    return resolve((), {}, named).key_source
 
 
 def _given_now(environ: Mapping[str, str]) -> dict[str, str]:
@@ -37,7 +50,7 @@ def _given_now(environ: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in given.items() if text}
 
 
-def _naming_the_api(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return only those variables that name the API and the way to it."""
-    names = (*(OPTIONS_BY_KEY[key].variable for key in ACCESS_OPTIONS), *PROFILE_VARIABLES)
+def _naming(keys: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return only the variables of these options, and those that name a profile."""
+    names = (*(OPTIONS_BY_KEY[key].variable for key in keys), *PROFILE_VARIABLES)
     return {name: environ[name] for name in names if name in environ}

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.config.options import OPTIONS
-from telemetron_batch.config.stored import load_stored_config, with_access
+from telemetron_batch.config.stored import NOT_FROM_JOURNALS, load_stored_config, with_access
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
@@ -38,7 +37,7 @@ def _recorded_options(
 ) -> dict[str, Any]:
     """Return the options that are taken from the run unless the caller gives them: account and lock folder."""
     resumed = (
-        one for one in OPTIONS if one.for_resume and one.key in options and one.key not in NetworkOptions.__slots__
+        one for one in OPTIONS if one.for_resume and one.key in options and one.key not in {*NOT_FROM_JOURNALS, "until"}
     )
     return {
         one.key: options[one.key] for one in resumed if flags.get(one.key) is None and not environ.get(one.variable)

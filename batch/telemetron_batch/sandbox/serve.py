@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetron_batch.config.config import api_key
+from telemetron_batch.config.key_source import key_of_environment
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.sandbox.server import Limit, serve_forever, serve_in_thread
@@ -29,7 +29,7 @@ def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]) -> N
     except ValueError as exc:
         raise ConfigError(f"--rate: {exc}") from None
     limit = None if rate is None or rate == Rate.AUTO else Limit(max(1, int(rate.attempts)), rate.seconds)
-    key = api_key(None, options.environ)
+    key = key_of_environment(options.environ)
     with SandboxState(options.db) as state:
         server = serve_in_thread(
             state,

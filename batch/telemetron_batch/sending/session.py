@@ -24,7 +24,14 @@ from telemetron_batch.sending.holds import UnreleasedDevices
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.progress import ProgressTracker
 from telemetron_batch.sending.scheduler import RunLimits
-from telemetron_batch.sending.shutdown import Deadline, Shutdown, stop_at_deadline, stop_on_lease_loss, stop_on_signals
+from telemetron_batch.sending.shutdown import (
+    Deadline,
+    LocalDeadline,
+    Shutdown,
+    stop_at_deadline,
+    stop_on_lease_loss,
+    stop_on_signals,
+)
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.lease import Lease
@@ -60,7 +67,9 @@ class SendContext:
     """
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "deadline", Deadline(self.config.sending.deadline))
+        sending = self.config.sending
+        local = LocalDeadline.of(sending, self.clock.wall)
+        object.__setattr__(self, "deadline", Deadline(sending.deadline, local))
 
 
 def _always() -> bool:

@@ -9,18 +9,23 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from telemetron_batch.api.attempt_gate import StopSignal
 from telemetron_batch.api.http_client import HttpClient
+from telemetron_batch.config.config import SendOptions
 from telemetron_batch.domain.cancellation import CancelToken
-from telemetron_batch.domain.stops import ExitCode, Stop, StopReason
+from telemetron_batch.domain.stops import ExitCode, Stop, StopReason, stop_of_until
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.lease import Lease
 
 SHUTDOWN_GRACE_S: Final = 3.5
 """Seconds that attempts in flight get after a signal. Airflow kills after five."""
+
+_LOOK_AT_CLOCK_S: Final = 30.0
+"""Seconds between two looks at the local time."""
 
 
 class Shutdown:
@@ -44,12 +49,31 @@ class Shutdown:
         self._client.shorten_deadlines(0)
 
 
-class Deadline:
-    """When a process stops working on a run, counted from its first session with the API."""
+@dataclass(frozen=True, slots=True)
+class LocalDeadline:
+    """The local time of `--until`, and the moment that it means for a run."""
 
-    def __init__(self, seconds: float | None) -> None:
+    time_of_day: str
+    at: float
+    """In seconds since the epoch."""
+    wall: Callable[[], float]
+
+    @classmethod
+    def of(cls, sending: SendOptions, wall: Callable[[], float]) -> "LocalDeadline | None":
+        """Return that of the options; None without one, or before the start of the run is known."""
+        if sending.until is None or sending.until_at is None:
+            return None
+        return cls(f"{sending.until:%H:%M}", sending.until_at, wall)
+
+
+class Deadline:
+    """When a process stops working on a run: some time after its first session with the API, or at a local time."""
+
+    def __init__(self, seconds: float | None, local: LocalDeadline | None = None) -> None:
         self._seconds = seconds
         self._at: float | None = None
+        self.local = local
+        """The local time of `--until`; None without one. The earlier of the two counts."""
 
     def start(self) -> float | None:
         """Return the deadline on the event loop's clock; None for none. The first call starts the time."""
@@ -64,11 +88,20 @@ def stop_at_deadline(stop_signal: StopSignal, deadline: Deadline) -> Iterator[No
     loop, at = asyncio.get_running_loop(), deadline.start()
     stop = Stop(StopReason.DEADLINE)
     timer = None if at is None else loop.call_at(at, stop_signal.set, stop)
+    watch = None if deadline.local is None else asyncio.create_task(_stop_at_local_time(stop_signal, deadline.local))
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
+        for one in (timer, watch):
+            if one is not None:
+                one.cancel()
+
+
+async def _stop_at_local_time(stop_signal: StopSignal, local: LocalDeadline) -> None:
+    """Stop the run at a local time, also if the clock is set or the machine was suspended meanwhile."""
+    while (left := local.at - local.wall()) > 0:
+        await clock.sleep(min(left, _LOOK_AT_CLOCK_S))
+    stop_signal.set(stop_of_until(local.time_of_day))
 
 
 def stop_on_signals(observer: RunObserver, shutdown: Shutdown) -> AbstractContextManager[None]:

@@ -33,6 +33,7 @@ from telemetron_batch.run.requirements import (
     require_key,
     require_network,
 )
+from telemetron_batch.run.until import with_until
 from telemetron_batch.sending.holds import (
     UnreleasedDevices,
     UnreleasedReport,
@@ -92,6 +93,7 @@ def _run_shard(
             "a shard cannot need an approval", "run it without --approval, or make the run without shards"
         )
     config, layout, extent = _planned_config(config, run)
+    config = with_until(config, clock)
     require_network(config)
     require_connections(config)
     check_rate_limit_backend(config, clock)
@@ -103,7 +105,9 @@ def _run_shard(
         acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, observer)) as lease,
         _own_journal(run, one, extent, lease) as journal,
         errors_as_stop_if_sent(journal),
-        log_to_file(folder / "run.log", *config.secrets, may_write=lambda: lease.is_valid),
+        log_to_file(
+            folder / "run.log", *config.secrets, later=config.key_source.known_keys, may_write=lambda: lease.is_valid
+        ),
     ):
         work = _ShardRun(config, run, layout, one, journal, observer, clock, lease, transport, clock.wall())
         work.check_order(phase)
@@ -122,14 +126,16 @@ def _planned_config(config: RunConfig, run: Path) -> tuple[RunConfig, ShardLayou
         if layout is None:
             raise JournalError(f"run {run.name} was started without shards", "run it without --shard")
         given = {**config.given_options, "base_url": journal.fact(Fact.BASE_URL)}
-        planned = load_stored_config(run, {**journal.fact(Fact.OPTIONS), **given}, with_key=config.api_key is None)
+        planned = load_stored_config(
+            run, {**journal.fact(Fact.OPTIONS), **given}, with_key=not config.key_source.is_given
+        )
         phase = f" --phase {config.phase}" if config.phase else ""
         planned = with_access(planned, config.sending, f"{shard_command(run, config.shard)}{phase}")
         sending = replace(planned.sending, limit_url=config.sending.limit_url or planned.sending.limit_url)
         planned = replace(
             planned,
             sending=sending,
-            api_key=config.api_key or planned.api_key,
+            key_source=config.key_source if config.key_source.is_given else planned.key_source,
             shard=config.shard,
             phase=config.phase,
             wait=config.wait,

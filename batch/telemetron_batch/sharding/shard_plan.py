@@ -15,6 +15,7 @@ from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, shard_folders
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan_summary import PlanSummary
+from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.locking import (
     LockRequest,
     LockWaiter,
@@ -97,6 +98,7 @@ def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock
     clock, observer = clock or RealClock(), observer or RunObserver()
     require_key(config)
     _check_options(config)
+    config = await_input(config, clock, observer)
     config = replace(config, run_id=config.run_id or new_run_id(config, clock))
     folder = config.folder
     waiting = LockWaiter.of(config, clock, observer)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TextIO
@@ -20,9 +20,9 @@ LOGGER: Final = logging.getLogger("telemetron_batch")
 class Redaction(logging.Filter):
     """Removes secrets from every record, by the rules of `Redactor`."""
 
-    def __init__(self, *secrets: Secret) -> None:
+    def __init__(self, *secrets: Secret, later: Callable[[], Sequence[Secret]] | None = None) -> None:
         super().__init__()
-        self._redactor = Redactor(*secrets)
+        self._redactor = Redactor(*secrets, later=later)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message of the record. Return True."""
@@ -49,8 +49,16 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 @contextmanager
-def log_to_file(path: Path, *secrets: Secret, may_write: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Append the program's log to a private file within this context, while `may_write` returns true."""
+def log_to_file(
+    path: Path,
+    *secrets: Secret,
+    later: Callable[[], Sequence[Secret]] | None = None,
+    may_write: Callable[[], bool] = lambda: True,
+) -> Iterator[None]:
+    """Append the program's log to a private file within this context, while `may_write` returns true.
+
+    `later` returns secrets that become known meanwhile.
+    """
     try:
         descriptor = trusted_folders.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     except OSError as exc:
@@ -58,7 +66,7 @@ def log_to_file(path: Path, *secrets: Secret, may_write: Callable[[], bool] = la
     stream = os.fdopen(descriptor, "a", encoding="utf-8")
     handler = _Handler(stream)
     handler.setFormatter(_JsonLines())
-    handler.addFilter(Redaction(*secrets))
+    handler.addFilter(Redaction(*secrets, later=later))
     handler.addFilter(lambda _: may_write())
     LOGGER.addHandler(handler)
     level = LOGGER.level

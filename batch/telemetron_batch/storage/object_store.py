@@ -16,6 +16,8 @@ from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.domain.urls import validate_object_url
 
 _SPARE_BYTES: Final = 1 << 20
+_STATE_NAMES: Final = ("size", "ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated")
+"""Facts of the stores by which a new version of an object differs."""
 _S3_OPTIONS: Final[dict[str, Any]] = {
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
 }
@@ -48,6 +50,20 @@ def fetch(url: str, folder: Path, require_room: Callable[[Path, int], None]) -> 
 def size_of(url: str) -> int:
     """Return the size of an object in bytes. Raises as `fetch` does."""
     return _stat(*_filesystem(url))[0]
+
+
+def find_state(url: str) -> tuple[object, ...] | None:
+    """Return what differs when an object was written again; None if there is none. Raises InputError, ConfigError."""
+    filesystem, path = _filesystem(url)
+    try:
+        facts = filesystem.info(path)
+    except FileNotFoundError:
+        return None
+    except Exception as exc:
+        raise _fetch_error(exc) from exc
+    if facts["type"] != "file":
+        return ()
+    return tuple(str(facts.get(name)) for name in _STATE_NAMES)
 
 
 def upload(files: Iterable[Path], url: str) -> None:

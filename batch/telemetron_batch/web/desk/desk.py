@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import httpx2
 
 from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.key_source import KeySource
 from telemetron_batch.config.option_values import parse_run_id
 from telemetron_batch.config.stored import load_stored_config, with_access
 from telemetron_batch.domain.cancellation import CancelToken
@@ -232,7 +233,7 @@ class Desk:
         config, ours = with_access(stored, self.config.sending, "the run of the command line:"), self.config
         return replace(
             config,
-            api_key=None if config.sandbox else ours.api_key,
+            key_source=KeySource() if config.sandbox else ours.key_source.unread(),
             sending=replace(config.sending, limit_url=ours.sending.limit_url),
             organisation=ours.organisation,
             online=ours.online,
