@@ -49,6 +49,30 @@ def run(desk: Desk, path: str, **flags: Any):
 # Input
 
 
+def test_the_state_of_an_object_differs_when_it_is_written_again(memory: Any) -> None:
+    url = put(memory, "/exports/night.csv")
+    before = object_store.find_state(url)
+    assert before == object_store.find_state(url)
+    put(memory, "/exports/night.csv", ROWS.replace("SN-1", "SN-9"))
+    assert object_store.find_state(url) != before
+
+
+@pytest.mark.usefixtures("memory")
+def test_an_object_that_does_not_exist_has_no_state() -> None:
+    assert object_store.find_state("gs://exports/nothing.csv") is None
+
+
+def test_a_folder_of_objects_has_the_state_of_what_cannot_settle(memory: Any) -> None:
+    put(memory, "/exports/night.csv")
+    assert object_store.find_state("gs://exports") == ()
+
+
+def test_a_run_waits_for_an_object(desk: Desk, memory: Any) -> None:
+    sleep = desk.clock.sleep_blocking
+    desk.clock.sleep_blocking = lambda seconds: (sleep(seconds), put(memory, "/exports/night.csv"))  # type: ignore
+    assert run(desk, "gs://exports/night.csv", wait_for_file="1h").counts["assigned"] == 2
+
+
 def test_an_object_is_read_like_a_file_and_named_by_its_url(desk: Desk, memory: Any) -> None:
     url = put(memory, "/exports/night-7.csv")
     summary = run(desk, url)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS_BY_KEY
 from telemetron_batch.config.secret_file import read_secret_file
@@ -45,14 +45,26 @@ class KeyCommand:
 KeyOrigin = KeyText | KeyFile | KeyCommand
 
 
+class FirstLine(Protocol):
+    """A command of which the first line of output is wanted, as `OutputCommand`."""
+
+    def first_line(self) -> bytes:
+        """Run the command and return the line. Raises CommandFailedError."""
+
+    def abort(self) -> None:
+        """Kill the command."""
+
+
 class KeySource:
     """Reads the key of one command or run. A command is not run before the key is needed."""
 
-    def __init__(self, origin: KeyOrigin | None = None) -> None:
+    def __init__(self, origin: KeyOrigin | None = None, command: Callable[..., FirstLine] = OutputCommand) -> None:
+        """`command` makes what runs a command, from its arguments, its environment and its time limit in seconds."""
         self._origin = origin
+        self._command = command
         self._keys: list[Secret] = []
         self._lock = Lock()
-        self._running: OutputCommand | None = None
+        self._running: FirstLine | None = None
         self.on_new_key: Callable[[Secret], None] | None = None
         """Called with each key that is read."""
 
@@ -107,7 +119,7 @@ class KeySource:
 
     def unread(self) -> "KeySource":
         """Return a source of the same key that has read nothing yet, for the next run of a long-lived process."""
-        source = KeySource(self._origin)
+        source = KeySource(self._origin, self._command)
         source.on_new_key = self.on_new_key
         return source
 
@@ -123,7 +135,7 @@ class KeySource:
             case KeyFile(path):
                 return _valid_key(read_secret_file(Path(path), f"{_FILE}: ", "key"), path)
             case KeyCommand(arguments, timeout_s):
-                self._running = OutputCommand(arguments, _environ_of_command(), timeout_s)
+                self._running = self._command(arguments, _environ_of_command(), timeout_s)
                 return _key_of_command(self._running, arguments[0])
 
     def __eq__(self, other: object) -> bool:
@@ -139,7 +151,7 @@ class KeySource:
         raise TypeError("a secret is not stored")
 
 
-def _key_of_command(command: OutputCommand, program: str) -> Secret:
+def _key_of_command(command: FirstLine, program: str) -> Secret:
     try:
         line = command.first_line().decode("ascii", errors="replace").strip()
     except CommandFailedError as exc:

@@ -103,7 +103,7 @@ MAKE_ROOM: Final = Advice("make room", repeat=True)
 """What to do about a full disk."""
 MAKE_ROOM_UNSENT: Final = Advice(f"nothing was sent; {MAKE_ROOM.first}", repeat=True)
 """The same, where the disk is full before anything was sent."""
-SEND_THE_REST: Final = Advice(repeat=True, when="with --until none to send the rest")
+SEND_THE_REST: Final = Advice("add --until none to send the rest", repeat=True)
 """What to do about rows that are left at the local time of `--until`."""
 _CONTINUE: Final = Advice(repeat=True, when="to go on")
 

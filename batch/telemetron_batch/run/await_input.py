@@ -127,11 +127,17 @@ class _Wait:
             if now - began >= self.limit_s:
                 raise self._not_ready(waits)
             if self.observer.interrupt:
-                what = f"stopped while waiting for {_names(self._awaited(waits))}"
-                raise NotReadyError(what, Advice("nothing was sent", repeat=True))
+                what = f"stopped while waiting for {_names(self._awaited(waits))}, and nothing was sent"
+                raise NotReadyError(what, Advice(repeat=True))
             self._show(waits, now)
-            self.clock.sleep_blocking(min(self._pause(waits), max(0.0, began + self.limit_s - now)))
+            self._sleep(min(self._pause(waits), began + self.limit_s - now))
             may_fail = True
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, with regard to an interrupt."""
+        while seconds > 0 and not self.observer.interrupt:
+            self.clock.sleep_blocking(min(_POLL_S, seconds))
+            seconds -= _POLL_S
 
     def _pause(self, waits: Sequence[float | None]) -> float:
         """Return the seconds to the next look: fewer if all will have settled before."""

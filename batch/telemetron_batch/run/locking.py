@@ -77,16 +77,17 @@ def run_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, UntrustedRunError):
-            _remove_if_unused(folder)
+        remove_unused_folder(folder)
 
 
-def _remove_if_unused(folder: Path) -> None:
-    # Another process may hold the lock and not have written yet: then the folder stays.
-    left = folder.exists() and not (folder / JOURNAL_NAME).exists() and not is_in_use(folder / LOCK_NAME)
-    if left and {path.name for path in folder.iterdir()} <= {LOCK_NAME}:
-        (folder / LOCK_NAME).unlink(missing_ok=True)
-        folder.rmdir()
+def remove_unused_folder(folder: Path) -> None:
+    """Remove the folder of a run if no run was started in it."""
+    with suppress(OSError, UntrustedRunError):
+        # Another process may hold the lock and not have written yet: then the folder stays.
+        left = folder.exists() and not (folder / JOURNAL_NAME).exists() and not is_in_use(folder / LOCK_NAME)
+        if left and {path.name for path in folder.iterdir()} <= {LOCK_NAME}:
+            (folder / LOCK_NAME).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from telemetron_batch.domain.stops import SEND_THE_REST, ExitCode
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
-from telemetron_batch.run.locking import stored_facts
+from telemetron_batch.run.locking import remove_unused_folder, stored_facts
 from telemetron_batch.storage.atomic_file import atomic_write, make_private_dir
 from telemetron_batch.storage.clock import Clock
 from telemetron_batch.storage.trusted_folders import read_file
@@ -89,7 +89,7 @@ def first_start_kept(config: RunConfig, clock: Clock) -> Iterator[None]:
         if not is_kept or (config.folder / JOURNAL_NAME).exists():
             with suppress(OSError):
                 note.unlink(missing_ok=True)
-                config.folder.rmdir()
+            remove_unused_folder(config.folder)
 
 
 def _note_start(folder: Path, now: float) -> None:

@@ -16,8 +16,8 @@ from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.domain.urls import validate_object_url
 
 _SPARE_BYTES: Final = 1 << 20
-_STATE_NAMES: Final = ("size", "ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated")
-"""Facts of the stores by which a new version of an object differs."""
+_VERSION_NAMES: Final = ("ETag", "etag", "generation")
+"""Facts of the stores by which a new version of an object differs from another of its size and time."""
 _S3_OPTIONS: Final[dict[str, Any]] = {
     "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
 }
@@ -57,13 +57,14 @@ def find_state(url: str) -> tuple[object, ...] | None:
     filesystem, path = _filesystem(url)
     try:
         facts = filesystem.info(path)
+        if facts["type"] != "file":
+            return ()
+        modified: datetime = filesystem.modified(path)
     except FileNotFoundError:
         return None
     except Exception as exc:
         raise _fetch_error(exc) from exc
-    if facts["type"] != "file":
-        return ()
-    return tuple(str(facts.get(name)) for name in _STATE_NAMES)
+    return facts["size"], modified.timestamp(), *(facts.get(name) for name in _VERSION_NAMES)
 
 
 def upload(files: Iterable[Path], url: str) -> None:
