@@ -18,6 +18,7 @@ from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.reports.summary import ATTENTION_WORKBOOK, FILES, PREVIEW, WORKBOOK
+from telemetron_batch.run.until import FIRST_START_FILE
 from tests.support.docs import (
     DOCS,
     GENERATED,
@@ -43,6 +44,7 @@ OF_A_RUN = {
     ATTENTION_WORKBOOK,
     "attention.new.csv",
     "attention.new.xlsx",
+    FIRST_START_FILE,
     JOURNAL_NAME,
     "run.log",
     "RUN.json",

@@ -69,11 +69,13 @@ def test_the_end_of_the_run_ends_the_command_and_asks_for_no_other_key() -> None
 
 
 def test_the_end_of_the_run_kills_a_command_that_is_running() -> None:
-    began, killed = threading.Event(), threading.Event()
+    killed = threading.Event()
+    loop = asyncio.new_event_loop()
+    began = asyncio.Event()
 
     class Hanging(KeyGiver):
         def first_line(self) -> bytes:
-            began.set()
+            loop.call_soon_threadsafe(began.set)
             assert killed.wait(10)
             raise CommandFailedError("was ended, because the run ends")
 
@@ -84,9 +86,9 @@ def test_the_end_of_the_run_kills_a_command_that_is_running() -> None:
 
     async def main() -> bool:
         waiting = asyncio.create_task(renewal.replace(OLD))
-        while not began.is_set():
-            await asyncio.sleep(0)
+        await began.wait()
         renewal.abort()
         return await waiting
 
-    assert asyncio.run(main()) is False
+    assert loop.run_until_complete(main()) is False
+    loop.close()

@@ -1,7 +1,7 @@
 """The local time at which a run stops, counted from the first start of its run id."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -176,12 +176,12 @@ def test_a_run_that_could_not_start_leaves_no_note_so_that_it_can_start_later(de
 
 
 @pytest.fixture
-def held_key(desk: Desk) -> Any:
+def held_key() -> Iterator[None]:
     """Hold the lock of the key, as another run does."""
     file = lock_folders(None)[-1] / f"{key_fingerprint(BASE_URL, KEY)}.lock"
-    with_lock = Lock.acquire(file, LockOwner(1, "now", "other"), "this base URL and key", shared=False)
-    yield with_lock
-    with_lock.release()
+    lock = Lock.acquire(file, LockOwner(1, "now", "other"), "this base URL and key", shared=False)
+    yield
+    lock.release()
 
 
 @pytest.mark.usefixtures("held_key")

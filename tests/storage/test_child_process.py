@@ -99,7 +99,7 @@ def test_a_child_that_outlives_its_command_and_keeps_the_output_open_is_killed(t
 
 
 @pytest.mark.slow
-def test_a_process_that_has_left_the_group_cannot_hold_up_the_end(tmp_path: Path) -> None:
+def test_a_process_that_has_left_the_group_cannot_hold_up_the_end() -> None:
     code = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(20)"
     script = f"'{sys.executable}' -c '{code}'"
     assert refusal(shell(f"{script} & wait", timeout_s=1.0)) == "took longer than 1 s"

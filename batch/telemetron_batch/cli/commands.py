@@ -185,11 +185,8 @@ def _plan(config: Any, *, save: bool) -> Any:
     from telemetron_batch.cli.show_plan import print_plan_result, show_saved, show_sharded
     from telemetron_batch.cli.terminal import TerminalObserver
 
-    if config.wait_for_file or config.settled_for:
-        from telemetron_batch.run.await_input import await_input
-        from telemetron_batch.storage.clock import RealClock
-
-        config = await_input(config, RealClock(), terminal.TerminalObserver(config.output))
+    if not config.online:  # a look waits when it has the key
+        config = _await_input(config, TerminalObserver(config.output))
     if config.shards is not None:
         from telemetron_batch.sharding.shard_plan import plan_shards
 
@@ -217,6 +214,16 @@ def _plan(config: Any, *, save: bool) -> Any:
     with tolerate_closed_stdout():
         print_plan_result(planned, config.output)
     return planned
+
+
+def _await_input(config: Any, observer: Any) -> Any:
+    """Wait for the input, if so wanted. Return the configuration for what follows."""
+    if not (config.wait_for_file or config.settled_for):
+        return config
+    from telemetron_batch.run.await_input import await_input
+    from telemetron_batch.storage.clock import RealClock
+
+    return await_input(config, RealClock(), observer)
 
 
 def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_dir: bool, **more: Any) -> None:

@@ -101,11 +101,12 @@ def _discard_output() -> None:
 
 
 def _install_signal_handlers() -> None:
-    """Make SIGTERM do what Ctrl-C does; while calls are made, the run installs its own handlers."""
+    """Make SIGTERM and SIGHUP do what Ctrl-C does; while calls are made, the run installs its own handlers."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupted)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
-            signal.signal(signal.SIGINT, _interrupted)
+        for one in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+            if signal.getsignal(one) is not signal.SIG_IGN:  # as a shell's `&` and `nohup` have it
+                signal.signal(one, _interrupted)
 
 
 class _InterruptedError(KeyboardInterrupt):

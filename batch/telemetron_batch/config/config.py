@@ -303,9 +303,6 @@ def _config(
         run_id=values["run_id"],
         sandbox=values["sandbox"],
         key_source=KeySource(),
-        wait=values["wait"],
-        wait_for_file=values["wait_for_file"],
-        settled_for=values["settled_for"],
         input=InputOptions(
             columns=dict(values["column"]),
             action_words=dict(values["action_word"]),
@@ -326,13 +323,8 @@ def _config(
         ),
         brakes=Brakes(**{name: values[name] for name in Brakes.__slots__}),
         output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _OUTPUT_FIELDS}),
-        organisation=values["organisation"],
-        online=values["online"],
-        approval=values["approval"],
-        approval_expires=values["approval_expires"],
         approvals_dir=_path(values["approvals_dir"]),
         lock_dir=_path(values["lock_dir"]),
-        job=values["job"],
         as_of=values["as_of"],
         since_last=values["since_last"],
         full_every=values["full_every"],
@@ -341,7 +333,7 @@ def _config(
         xlsx=values["xlsx"],
         publish=values["publish"],
         tolerate=values["tolerate"],
-        **{name: values[name] for name in _SHARD_FIELDS},
+        **{name: values[name] for name in (*_RUN_FIELDS, *_SHARD_FIELDS)},
         given_options=given,
         airflow=airflow_context(environ),
     )
@@ -378,6 +370,16 @@ _SENDING_FIELDS: Final = (
     "until",
     "baseline",
     "verify",
+)
+_RUN_FIELDS: Final = (
+    "wait",
+    "wait_for_file",
+    "settled_for",
+    "organisation",
+    "online",
+    "approval",
+    "approval_expires",
+    "job",
 )
 _SHARD_FIELDS: Final = ("shards", "shards_at_once", "shard", "phase")
 _OUTPUT_FIELDS: Final = ("yes", "json", "verbose", "quiet")
