@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import DAG
 
-from telemetron_batch.airflow_provider import get_provider_info
+from telemetron_batch.airflow_provider import get_provider_info, hooks
 from telemetron_batch.airflow_provider.base import FAIL_ON, folder_name
 from telemetron_batch.airflow_provider.groups import telemetron_task_group
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
@@ -240,6 +240,53 @@ def test_a_task_cannot_change_the_base_url_of_the_connections_key(
     monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", json.dumps(told))
     with pytest.raises(ConfigError, match=r"options: (base-url|api-key-file) is not taken from a task"):
         TelemetronHook().config((), {option: "https://elsewhere.example.com"})
+
+
+COMMAND = f"echo {KEY}"
+
+
+def test_the_connection_or_the_worker_gives_the_command_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_of(monkeypatch, extra={"api_key_command": COMMAND}).api_key == Secret(KEY)
+    monkeypatch.setenv("TELEMETRON_API_KEY_COMMAND", COMMAND)
+    assert config_of(monkeypatch).api_key == Secret(KEY)
+
+
+@pytest.mark.parametrize("given", [{}, {"password": KEY}, {"extra": {"api_key_command": COMMAND}}])
+@pytest.mark.parametrize("option", ["api_key_command", "api-key-command"])
+def test_a_task_cannot_give_a_command_to_run(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, object], option: str
+) -> None:
+    with pytest.raises(ConfigError, match="options: api-key-command is not taken from a task"):
+        config_of_task(monkeypatch, {option: "touch /tmp/x"}, host="https://t.example.com", **given)
+
+
+def test_a_profile_of_a_task_cannot_give_a_command_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('api-key-command = "touch /tmp/x"\n')
+    with pytest.raises(ConfigError, match="api-key-command is not taken from a profile that a task names"):
+        config_of_task(monkeypatch, {"config": str(tmp_path / "p.toml")}, host="https://t.example.com")
+
+
+@pytest.mark.parametrize("extra", [{"api_key_command": COMMAND}, {"api_key_file": "/etc/hostname"}])
+def test_a_connection_that_gives_the_key_twice_is_refused(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match="gives the API key twice"):
+        config_of(monkeypatch, password=KEY, extra=extra)
+
+
+def test_the_password_of_a_connection_beats_the_variables_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRON_API_KEY_FILE", "/nowhere")
+    monkeypatch.setenv("TELEMETRON_API_KEY_COMMAND", "false")
+    assert config_of(monkeypatch, password=KEY).api_key == Secret(KEY)
+
+
+def test_airflow_masks_every_key_that_a_command_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr(hooks, "mask_secret", masked.append)
+    config = config_of(monkeypatch, extra={"api_key_command": COMMAND})
+    assert masked == []
+    assert config.key_source.read_again() == Secret(KEY)
+    assert masked == [KEY]
 
 
 @pytest.mark.parametrize("option", ["proxy", "ca_file", "ca-file", "client_cert", "client_key"])

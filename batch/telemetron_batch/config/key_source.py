@@ -90,10 +90,12 @@ class KeySource:
 
     def first_key(self) -> Secret | None:
         """Return the key that was read first, which identifies the account; None without one. Raises ConfigError."""
-        with self._lock:
-            if not self._keys and self._origin is not None:
-                self._add(self._read(self._origin))
+        if self._keys or self._origin is None:  # without the lock, under which a command may be running
             return self._keys[0] if self._keys else None
+        with self._lock:
+            if not self._keys:
+                self._add(self._read(self._origin))
+            return self._keys[0]
 
     def current_key(self) -> Secret | None:
         """Return the key that was read last; None without one. Raises ConfigError."""
