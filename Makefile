@@ -23,8 +23,10 @@ lint:
 	$(BIN)/ruff check batch tests
 	$(BIN)/lint-imports
 
+# For the system at hand and for Windows: what exists on one of them only is found.
 types:
-	$(BIN)/mypy
+	$(BIN)/mypy --platform linux
+	$(BIN)/mypy --platform win32
 
 test:
 	$(BIN)/pytest -n auto --cov --cov-report=term

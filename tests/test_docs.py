@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import telemetron_batch
 from telemetron_batch.cli.commands import main
+from telemetron_batch.cli.schema_commands import schema_text
 from telemetron_batch.config.options import OPTIONS
 from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.outcomes import Outcome
@@ -26,6 +27,7 @@ from tests.support.docs import (
     PAGES,
     README,
     ROOT,
+    SCHEMAS,
     anchors,
     blocks,
     code_blocks,
@@ -62,6 +64,7 @@ OF_A_USER = {
     "returns.csv",
     "rows.csv",
     "scan.csv",
+    "telemetron-batch.schema.json",
     "telemetron-users.json",
 }
 """Files of a user in the examples of the docs."""
@@ -71,6 +74,11 @@ COMMANDS = [(page.name, words) for page in PAGES for words in commands(page.read
 @pytest.mark.parametrize("name", blocks())
 def test_a_part_made_from_the_code_is_up_to_date(name: str) -> None:
     assert part(GENERATED[name].read_text(), name) == blocks()[name], "run: make docs"
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_copy_of_a_schema_is_up_to_date(kind: str) -> None:
+    assert SCHEMAS[kind].read_text() == schema_text(kind), "run: make docs"
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -100,7 +108,7 @@ def test_every_outcome_is_described(outcome: Outcome) -> None:
 def test_the_profile_in_the_docs_is_read_as_they_say(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     from telemetron_batch.config.config import resolve
 
-    (shown,) = code_blocks(OPTIONS_PAGE.read_text(), "toml")
+    shown, *_ = code_blocks(OPTIONS_PAGE.read_text(), "toml")
     assert tomllib.loads(shown)
     (tmp_path / "telemetron-batch.toml").write_text(shown)
     monkeypatch.chdir(tmp_path)

@@ -6,9 +6,10 @@ handler installed first, a signal during that import also exits with code 3.
 
 import gc
 import os
-import signal
 from contextlib import suppress
 from typing import Final
+
+from telemetron_batch.domain.signals import handle_end_signals
 
 _STOPPED: Final = 3
 """`ExitCode.STOPPED`, which is not imported yet."""
@@ -18,9 +19,7 @@ _GC_THRESHOLD: Final = 50_000
 
 def main() -> None:
     """Run a command and end the process with its exit code."""
-    signal.signal(signal.SIGTERM, _exit_on_early_signal)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's `&` has it
-        signal.signal(signal.SIGINT, _exit_on_early_signal)
+    handle_end_signals(_exit_on_early_signal)
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the pool that returns the most memory to the system
     gc.disable()  # imports create only objects that stay
     from telemetron_batch.cli.commands import main as commands

@@ -72,6 +72,8 @@ def base_url() -> Iterator[str]:
         (["--version"], 0),
         (["run", "--help"], 0),
         (["completion", "fish"], 0),
+        (["schema", "summary"], 0),
+        (["schema", "profile"], 0),
         (["run"], 2),
         (["nonsense"], 2),
         (["serve", "--help"], 0),

@@ -5,7 +5,7 @@ import re
 import pytest
 
 import telemetron_batch.domain.errors
-from telemetron_batch.domain.errors import BatchError, ConfigError, DiskError
+from telemetron_batch.domain.errors import BatchError, ConfigError, DiskError, remedy
 from telemetron_batch.domain.stops import ExitCode
 
 CLASSES = [
@@ -38,3 +38,10 @@ def test_an_error_without_advice_is_its_reason() -> None:
 def test_exit_codes_distinguish_not_started_and_stopped() -> None:
     assert ConfigError("x").exit_code is ExitCode.NOT_STARTED
     assert DiskError("x").exit_code is ExitCode.STOPPED
+
+
+@pytest.mark.parametrize("number", [5, 32, 33])
+def test_a_file_that_a_program_has_open_on_windows_is_to_be_closed(number: int) -> None:
+    refused = PermissionError(13, "Permission denied")
+    refused.winerror = number  # type: ignore[attr-defined]
+    assert "close the file if a program has it open" in remedy(refused).words()

@@ -1,7 +1,6 @@
 """The lease: two processes never hold a valid one, whatever is suspended for how long."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +14,13 @@ from hypothesis import strategies as st
 
 from telemetron_batch.domain.errors import DiskError, LockedError
 from telemetron_batch.storage import lease as leases
+from telemetron_batch.storage.file_system import write_start
 from telemetron_batch.storage.lease import LEASE_S, TAKEOVER_AFTER_S, Lease, LeaseAcquirer
 from telemetron_batch.storage.lease_files import LeaseFile, LeaseFiles, LeaseOwner, boot_id, is_in_use, remote_holder
 from telemetron_batch.storage.lock import LockOwner
 
 HERE = LeaseOwner(11, "2025-01-02T03:04:05Z", "night", "host-a", "boot-a")
+WRITE = "telemetron_batch.storage.lease_files.write_start"
 THERE = LeaseOwner(22, "2025-01-02T03:05:06Z", "night", "host-b", "boot-b", "DAG nightly, try 2")
 
 
@@ -160,13 +161,12 @@ def test_an_owner_delayed_during_a_takeover_loses_the_run_to_the_named_process(l
 
 def slowly(monkeypatch: pytest.MonkeyPatch, now: Time, seconds: float) -> None:
     """Make each write take this many seconds."""
-    write = os.pwrite
 
-    def late(descriptor: int, content: bytes, at: int) -> int:
+    def late(descriptor: int, content: bytes) -> None:
         now.at += seconds
-        return write(descriptor, content, at)
+        write_start(descriptor, content)
 
-    monkeypatch.setattr(os, "pwrite", late)
+    monkeypatch.setattr(WRITE, late)
 
 
 def test_a_renewal_counts_from_its_start(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,14 +251,14 @@ def test_storage_errors_are_ignored_until_the_term_ends(lock: Path, monkeypatch:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", broken)
+        patch.setattr(WRITE, broken)
         now.at += 10
         lease.renew()
         assert lease.is_valid
     now.at += 10
     lease.renew()
     now.at += LEASE_S
-    monkeypatch.setattr(os, "pwrite", broken)
+    monkeypatch.setattr(WRITE, broken)
     with pytest.raises(LockedError, match=r"could not be renewed for 30 s \(Input/output error\)"):
         lease.ensure_valid()
 
@@ -269,7 +269,7 @@ def test_a_disk_too_full_for_a_lease_file_is_reported_and_leaves_none(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(WRITE, full)
     with pytest.raises(DiskError, match="make room"):
         LeaseAcquirer(lock, HERE, "run night", Time()).try_acquire()
     assert names(lock) == []

@@ -165,7 +165,7 @@ def test_a_full_disk_is_reported_when_the_owners_name_is_written(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr("telemetron_batch.storage.lock.write_start", full)
     with pytest.raises(DiskError):
         Lock.acquire(tmp_path / "lock", ME, "this")
 

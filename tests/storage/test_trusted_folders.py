@@ -223,7 +223,7 @@ def test_a_shared_folder_of_another_group_is_refused(desk: Desk) -> None:
 
 def test_without_nofollow_links_are_detected_before_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trusted_folders, "_HAS_DESCRIPTORS", False)
-    monkeypatch.setattr(trusted_folders, "_NO_LINK", 0)
+    monkeypatch.setattr(trusted_folders, "NO_LINK", 0)
     (tmp_path / "link").symlink_to(tmp_path / "precious")
     with pytest.raises(UntrustedPathError, match="symbolic link"):
         trusted_folders.open_file(tmp_path / "link", os.O_WRONLY | os.O_CREAT)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from telemetron_batch.cli.schema_commands import schema_text
 from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.input.action_words import ACTION_WORDS
@@ -18,6 +19,8 @@ CONTRIBUTING: Final = ROOT / "CONTRIBUTING.md"
 INPUT_FILES: Final = DOCS / "input-files.md"
 OPTIONS_PAGE: Final = DOCS / "options.md"
 PAGES: Final = (README, CONTRIBUTING, *sorted(DOCS.glob("*.md")))
+SCHEMAS: Final = {kind: DOCS / f"{kind}.schema.json" for kind in ("summary", "profile")}
+"""The copy of each schema, for programs and editors."""
 GENERATED: Final = {"options": OPTIONS_PAGE, "headers": INPUT_FILES, "words": INPUT_FILES}
 """The page of each generated part."""
 
@@ -130,7 +133,9 @@ def dead_links(page: Path) -> list[str]:
 
 
 def main() -> None:
-    """Write every generated part into its page."""
+    """Write every generated part into its page, and every schema."""
+    for kind, file in SCHEMAS.items():
+        file.write_text(schema_text(kind))
     for name, made in blocks().items():
         text = GENERATED[name].read_text()
         end = f"<!-- end of {name} -->"

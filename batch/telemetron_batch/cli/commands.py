@@ -4,7 +4,6 @@ Each command imports the code it runs inside its function, so that `--help`, usa
 """
 
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,9 +33,11 @@ from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.cli.lookup_commands import compare_command, holdings_command
+from telemetron_batch.cli.schema_commands import schema_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.shell import join
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
@@ -447,7 +448,7 @@ def _options_in_words(config: Any) -> str:
     for option, value in given:
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{option.name}"] if one is True else [f"--{option.name}", str(one)] if one else []
-    return f": {shlex.join(words)}" if words else ""
+    return f": {join(words)}" if words else ""
 
 
 def _warn_of_airflow(config: Any) -> None:
@@ -457,5 +458,5 @@ def _warn_of_airflow(config: Any) -> None:
         print_error(f"{problem}; give an absolute path that all workers share, or a retry starts a new run")
 
 
-for command in (approve_command, compare_command, holdings_command, serve_command, serve_user_group):
+for command in (approve_command, compare_command, holdings_command, schema_command, serve_command, serve_user_group):
     main.add_command(command)

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import signal
 import sys
 import textwrap
 import threading
@@ -16,6 +15,7 @@ import click
 
 from telemetron_batch.domain.errors import BatchError, system_error
 from telemetron_batch.domain.printable import json_text, printable
+from telemetron_batch.domain.signals import handle_end_signals
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.open_files import require_open_files
 
@@ -101,12 +101,9 @@ def _discard_output() -> None:
 
 
 def _install_signal_handlers() -> None:
-    """Make SIGTERM and SIGHUP do what Ctrl-C does; while calls are made, the run installs its own handlers."""
+    """Make other signals do what Ctrl-C does; while calls are made, the run installs its own handlers."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupted)
-        for one in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
-            if signal.getsignal(one) is not signal.SIG_IGN:  # as a shell's `&` and `nohup` have it
-                signal.signal(one, _interrupted)
+        handle_end_signals(_interrupted)
 
 
 class _InterruptedError(KeyboardInterrupt):

@@ -5,7 +5,8 @@ A parser takes a text and returns the value, or raises ValueError with a message
 
 import re
 import shlex
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from telemetron_batch.domain.actions import Action, Phase
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.base_url import is_loopback, normalized
+from telemetron_batch.domain.file_names import is_reserved
 from telemetron_batch.domain.model import HiddenRowsPolicy, OwnersOption, OwnerSource, Secret, Split
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.urls import is_url, strip_file_scheme, validate_object_url
@@ -102,16 +104,24 @@ def _one_of(words: Iterable[W], text: str, problem: str) -> W:
     raise ValueError(problem)
 
 
-def integer_parser(least: int, most: int = 10**12) -> Callable[[str], int]:
-    """Return a parser of whole numbers from `least` to `most`."""
+@dataclass(frozen=True, slots=True)
+class IntegerParser:
+    """Parses whole numbers from `least` to `most`."""
 
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,13}", text.strip()) or not least <= int(text) <= most:
-            bounds = f"of at least {least}" if most == 10**12 else f"from {least} to {most}"
+    least: int
+    most: int = 10**12
+
+    def __call__(self, text: str) -> int:
+        """Return the number. Raises ValueError."""
+        if not re.fullmatch(r"[0-9]{1,13}", text.strip()) or not self.least <= int(text) <= self.most:
+            bounds = f"of at least {self.least}" if self.most == 10**12 else f"from {self.least} to {self.most}"
             raise ValueError(f"{text!r} is not a whole number {bounds}")
         return int(text)
 
-    return read
+
+def integer_parser(least: int, most: int = 10**12) -> IntegerParser:
+    """Return a parser of whole numbers from `least` to `most`."""
+    return IntegerParser(least, most)
 
 
 def parse_duration(text: str) -> float:
@@ -218,6 +228,10 @@ def parse_run_id(text: str) -> str:
     """Parse a run id, which is also the name of a folder."""
     if not re.fullmatch(r"[\w.:+@=-]{1,200}", text.strip()) or text.strip().startswith("."):
         raise ValueError(f"{text!r} is not a folder name: use letters, digits and _ . : + @ = -")
+    if is_reserved(text.strip()):
+        raise ValueError(f"{text!r} cannot be the name of a folder on Windows: name the run otherwise")
+    if sys.platform == "win32" and ":" in text:
+        raise ValueError(f"{text!r} has a colon, which no name has on Windows: use -")
     return text.strip()
 
 

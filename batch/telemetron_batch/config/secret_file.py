@@ -2,10 +2,12 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.ownership import UntrustedPathError
+from telemetron_batch.storage.access_list import effective_mode
 from telemetron_batch.storage.trusted_folders import open_private
 
 
@@ -16,7 +18,7 @@ def read_secret_file(file: Path, option: str, what: str) -> str:
     """
     try:
         with os.fdopen(open_private(file), encoding="utf-8") as opened:
-            if _is_readable_by_others(os.fstat(opened.fileno())):
+            if _is_readable_by_others(opened.fileno()):
                 raise ConfigError(f"{option}others can read the {what} in {file}", f"run: chmod 600 {file}")
             text = opened.read().strip()
     except UntrustedPathError as exc:
@@ -30,10 +32,12 @@ def read_secret_file(file: Path, option: str, what: str) -> str:
     return text
 
 
-def _is_readable_by_others(found: os.stat_result) -> bool:
+def _is_readable_by_others(descriptor: int) -> bool:
     """Return whether others can read a file. A file of root that this user reads as a group member is accepted."""
-    if os.name != "posix":  # modes mean nothing there
+    if sys.platform == "win32":  # modes mean nothing there
         return False
-    is_by_group = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
-    others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if is_by_group else stat.S_IRWXG | stat.S_IRWXO
-    return bool(stat.S_IMODE(found.st_mode) & others)
+    else:  # noqa: RET505 - the type checker knows only such branches as those of a system
+        found = os.fstat(descriptor)
+        is_by_group = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+        others = stat.S_IRWXG & ~stat.S_IRGRP | stat.S_IRWXO if is_by_group else stat.S_IRWXG | stat.S_IRWXO
+        return bool(effective_mode(descriptor) & others)

@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any, Final
 
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY, Option
 from telemetron_batch.domain.errors import ConfigError
-from telemetron_batch.domain.ownership import is_owned, owner_name
+from telemetron_batch.domain.ownership import HAS_OWNERS, is_owned, owner_name
+from telemetron_batch.domain.shell import quote
 
 PROFILE_FILE: Final = "telemetron-batch.toml"
 PROFILE_VARIABLE: Final = "TELEMETRON_PROFILE"
@@ -113,7 +113,7 @@ def _require_unchangeable(file: Path, found: os.stat_result) -> None:
     if not is_owned(found):
         what = f"{file} belongs to {owner_name(found)}, so its api-key-command is not run"
         raise ConfigError(what, "name a file of yours with --config")
-    if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if HAS_OWNERS and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         what = f"others can write to {file} (mode {stat.S_IMODE(found.st_mode):04o})"
         raise ConfigError(f"{what}, so its api-key-command is not run", f"run: chmod go-w {quote(str(file))}")
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig, SendOptions, resolve
 from telemetron_batch.config.network import NetworkOptions
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.shell import quote
 
 ACCESS_OPTIONS: Final = ("base_url", *NetworkOptions.__slots__)
 """Options that say where the key goes; a journal does not decide that."""

@@ -48,6 +48,8 @@ _REMEDIES: Final = {
     errno.ENXIO: "name a regular file",
 }
 """What to do about an error of the operating system that concerns the path, by its number."""
+_ACCESS_DENIED_ON_WINDOWS: Final = frozenset({5, 32, 33})
+"""Numbers of Windows: access denied (also where an open file is replaced), sharing violation, lock violation."""
 _DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SQLITE_REMEDIES: Final = {
     8: "make its folder and the files in it writable",  # SQLITE_READONLY
@@ -110,6 +112,9 @@ class PathError(ConfigError):
 
 def remedy(exc: Exception) -> Advice:
     """Return the advice for an error of the operating system or of a database file."""
+    if getattr(exc, "winerror", None) in _ACCESS_DENIED_ON_WINDOWS:
+        close = "close the file if a program has it open, such as a spreadsheet, or run as a user who may write to it"
+        return Advice(close, repeat=True)
     sqlite_code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     first = _SQLITE_REMEDIES.get(sqlite_code) or _REMEDIES.get(getattr(exc, "errno", None) or 0)
     return MAKE_ROOM if first is None else Advice(first, repeat=True)

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _ROOT: Final = 0
+HAS_OWNERS: Final = sys.platform != "win32"
+"""Whether files have an owner and a mode; Windows has access lists instead, which are not checked."""
 
 
 class UntrustedPathError(PermissionError):
@@ -25,7 +28,7 @@ def is_owned(found: os.stat_result) -> bool:
 
 def is_mine(found: os.stat_result) -> bool:
     """Return whether the owner is this user; true where the system has no users."""
-    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return sys.platform == "win32" or found.st_uid == os.geteuid()
 
 
 def other_owner_text(path: str) -> str:
@@ -49,9 +52,12 @@ def name_of(uid: int) -> str:
 
 def account(uid: int) -> str | None:
     """Return the name of a user's account, or None."""
-    try:
+    if sys.platform == "win32":
+        return None
+    else:  # noqa: RET505 - the type checker knows only such branches as those of a system
         import pwd
 
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return None
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return None

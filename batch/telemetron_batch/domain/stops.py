@@ -6,8 +6,9 @@ To add a stop, add a member and its row in the table. Stored codes must never ch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from shlex import quote
 from typing import Any, Final
+
+from telemetron_batch.domain.shell import quote
 
 
 class ExitCode(IntEnum):

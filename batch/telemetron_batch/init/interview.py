@@ -1,6 +1,5 @@
 """The questions of `init` on a terminal."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import printable
+from telemetron_batch.domain.shell import join
 from telemetron_batch.init.init_profile import InitRequest, Prompter, describe_word, make_profile
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.excerpt import printable_excerpt
@@ -75,7 +75,7 @@ def run_init(request: InitRequest) -> None:
 
 def _next_command(request: InitRequest) -> str:
     where = [] if str(request.config) == PROFILE_FILE else ["--config", str(request.config)]
-    return shlex.join(["telemetron-batch", "plan", request.file, "--profile", request.profile, *where])
+    return join(["telemetron-batch", "plan", request.file, "--profile", request.profile, *where])
 
 
 def _ask_action(question: str) -> Action | None:

@@ -19,10 +19,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from shlex import quote
 from typing import BinaryIO, Final, cast
 
 from telemetron_batch.domain.errors import DiskError, InputError
+from telemetron_batch.domain.shell import quote
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.dialect import FALLBACK_ENCODING, INIT_COMMAND, encoding_from_bom, requested_encoding
 from telemetron_batch.input.unsupported_formats import (
@@ -187,8 +187,16 @@ def open_source(path: str, spool: Path) -> SourceFile:
 
 def _is_device(found: os.stat_result) -> bool:
     """Return whether this is a device, which may never end, or a socket; the null device counts as an empty file."""
-    is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116
+    is_null = stat.S_ISCHR(found.st_mode) and _device_number(found) == _device_number(os.stat(os.devnull))  # noqa: PTH116
     return not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or is_null)
+
+
+def _device_number(found: os.stat_result) -> int:
+    """Return the number of a device; 0 on Windows, where only NUL is one that has a status."""
+    if sys.platform == "win32":
+        return 0
+    else:  # noqa: RET505 - the type checker knows only such branches as those of a system
+        return found.st_rdev
 
 
 def estimate_text_size(path: str) -> int:

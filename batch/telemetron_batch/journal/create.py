@@ -15,7 +15,8 @@ from telemetron_batch.journal.connection import connect, disk_errors, write_meta
 from telemetron_batch.journal.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
 from telemetron_batch.journal.witness import JOURNAL_ID, witness_of
 from telemetron_batch.rows.rows import RowBlock
-from telemetron_batch.storage.atomic_file import check_rename_allowed, sync_folder
+from telemetron_batch.storage.atomic_file import check_rename_allowed
+from telemetron_batch.storage.file_system import sync_folder
 
 
 class JournalDraft:

@@ -14,7 +14,8 @@ from typing import Final
 from telemetron_batch.domain.errors import DiskError, LockedError, remedy
 from telemetron_batch.journal.witness import WitnessEntry, witness_of
 from telemetron_batch.storage import trusted_folders
-from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, require_free_space, sync_folder
+from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, require_free_space
+from telemetron_batch.storage.file_system import sync_folder
 
 _TRIES: Final = 5
 _COPY_BYTES: Final = 1 << 20

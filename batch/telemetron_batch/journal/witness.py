@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.file_system import read_start, write_start
 
 OTHER_COMMITS: Final = Fact.OTHER_COMMITS
 """The fact that counts commits which add neither attempts nor results."""
@@ -165,8 +166,8 @@ def _mapped(path: Path) -> mmap.mmap:
     """Return the mapped file of a witness, allocated so that no later write needs disk space."""
     descriptor = trusted_folders.open_file(path, os.O_RDWR | os.O_CREAT)
     try:
-        content = os.pread(descriptor, _SIZE, 0)
-        os.pwrite(descriptor, content.ljust(_SIZE, b"\0"), 0)
+        content = read_start(descriptor, _SIZE)
+        write_start(descriptor, content.ljust(_SIZE, b"\0"))
         return mmap.mmap(descriptor, _SIZE)
     finally:
         os.close(descriptor)

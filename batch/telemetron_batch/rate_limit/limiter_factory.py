@@ -16,6 +16,7 @@ from telemetron_batch.rate_limit.pacer import Pacer, PacerState
 from telemetron_batch.rate_limit.redis_backend import RedisBackend
 from telemetron_batch.rate_limit.shared import LimiterSettings, SharedRateLimiter
 from telemetron_batch.storage import clock
+from telemetron_batch.storage.file_system import BINARY, NO_LINK, NO_WAIT, write_start
 from telemetron_batch.storage.group_folder import open_shared
 
 _SAVE_INTERVAL_S: Final = 1.0
@@ -108,7 +109,7 @@ class _PacerStateFile:
                 # The lock on this key makes this process the only writer. The file is written in place, because
                 # in a sticky folder no user can replace another user's file. A kill between the two calls
                 # leaves a tail, which `load` does not read.
-                os.pwrite(descriptor, line, 0)
+                write_start(descriptor, line)
                 os.ftruncate(descriptor, len(line))
             finally:
                 os.close(descriptor)
@@ -116,6 +117,5 @@ class _PacerStateFile:
 
 def _read_first_line(path: Path) -> bytes:
     """Return the first line of a file. Does not follow links and does not wait for a pipe."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT | BINARY), "rb") as file:
         return file.readline(1 << 20)

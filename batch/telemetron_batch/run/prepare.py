@@ -14,6 +14,7 @@ from typing import Any, Final
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
+from telemetron_batch.domain.file_names import is_reserved
 from telemetron_batch.domain.model import InputFile, OwnersOption
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.load import BlockSink, Loaded, load
@@ -79,7 +80,7 @@ def _file_stem(config: RunConfig) -> str:
     name = Path(strip_file_scheme(config.files[0])).name
     stem = "stdin" if name == "-" else name.removesuffix(".gz").rpartition(".")[0] or name
     safe = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in stem).lstrip(".")[:100]
-    return safe or "run"
+    return f"_{safe}" if is_reserved(safe) else safe or "run"
 
 
 def create_run(

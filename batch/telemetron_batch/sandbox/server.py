@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.signals import END_SIGNALS
 from telemetron_batch.sandbox.endpoints import endpoints
 from telemetron_batch.sandbox.state import RequestLog, SandboxState
 
@@ -97,15 +98,14 @@ def serve_in_thread(
 
 
 def serve_forever(server: AbstractContextManager[str], announce: Callable[[str], None]) -> None:
-    """Keep `server`, which `serve_in_thread` returned, open until SIGINT or SIGTERM.
+    """Keep `server`, which `serve_in_thread` returned, open until SIGINT, SIGTERM or, on Windows, SIGBREAK.
 
     Calls `announce` once with the base URL. Only for the main thread, because only it can handle signals.
     """
     # A list, not an Event: a handler that sets an Event may deadlock with the wait that it interrupts.
     received: list[int] = []
     former_handlers = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: received.append(number)) for number in END_SIGNALS
     }
     try:
         with server as base_url:

@@ -6,17 +6,21 @@ Attempts in flight get a short time to finish, so that the journal stays correct
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from telemetron_batch.api.attempt_gate import StopSignal
 from telemetron_batch.api.http_client import HttpClient
 from telemetron_batch.config.config import SendOptions
 from telemetron_batch.domain.cancellation import CancelToken
+from telemetron_batch.domain.signals import RUN_END_SIGNALS
 from telemetron_batch.domain.stops import ExitCode, Stop, StopReason, stop_of_until
+from telemetron_batch.sending.console_close import stop_on_console_close
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage import clock
 from telemetron_batch.storage.lease import Lease
@@ -128,15 +132,25 @@ def _stop_on_signal(observer: RunObserver, shutdown: Shutdown) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    former = {one: signal.getsignal(one) for one in RUN_END_SIGNALS}
     for one in former:
-        loop.add_signal_handler(one, interrupted, one.name)
+        _call_on_signal(loop, one, partial(interrupted, one.name))
     try:
-        yield
+        with stop_on_console_close(lambda what: _call_in_loop(loop, partial(interrupted, what))):
+            yield
     finally:
         for one, handler in former.items():
-            loop.remove_signal_handler(one)
+            if sys.platform != "win32":
+                loop.remove_signal_handler(one)
             signal.signal(one, handler)
+
+
+def _call_on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, callback: Callable[[], None]) -> None:
+    """Call `callback` in the loop on each signal. The loops of Windows cannot do that themselves."""
+    if sys.platform == "win32":
+        signal.signal(number, lambda *_: _call_in_loop(loop, callback))
+    else:
+        loop.add_signal_handler(number, callback)
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Final
 
 from telemetron_batch.domain.errors import ApprovalError, untrusted_path_errors, write_error
-from telemetron_batch.domain.ownership import UntrustedPathError, owner_name
+from telemetron_batch.domain.ownership import HAS_OWNERS, UntrustedPathError, owner_name
+from telemetron_batch.domain.shell import quote
+from telemetron_batch.storage.file_system import set_mode
 from telemetron_batch.storage.system_users import SystemUsers, User
 from telemetron_batch.storage.trusted_folders import FolderHandle, folder_at, is_shared
 
@@ -64,7 +65,7 @@ def _require_folder(folder: Path) -> None:
         if not stat.S_ISDIR(found.st_mode):
             kind = "a symbolic link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "no folder"
             raise UntrustedPathError(f"{folder} is {kind}", "name the folder itself with --approvals-dir")
-        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        if HAS_OWNERS and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             what = f"{folder} belongs to {owner_name(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
             advice = f"run: chmod +t {quote(str(folder))}"
             raise UntrustedPathError(f"{what}, and all users can replace files in it", advice)
@@ -98,7 +99,7 @@ def _require_unshared(path: Path, found: os.stat_result) -> None:
     """Raise ApprovalError unless only its owner can have written a file."""
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise ApprovalError(f"{path} is no regular file with one name", _ADVICE)
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if HAS_OWNERS and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
         raise ApprovalError(f"others than its owner can write to {path} ({mode})", _ADVICE)
 
@@ -114,8 +115,7 @@ def write_new(folder: Path, name: str, content: bytes) -> None:
             raise write_error(str(folder / name), exc) from exc
         try:
             with os.fdopen(descriptor, "wb") as file:
-                if os.name == "posix":
-                    os.fchmod(file.fileno(), _MODE)  # whatever the umask
+                set_mode(file.fileno(), _MODE)  # whatever the umask
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

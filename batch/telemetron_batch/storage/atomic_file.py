@@ -11,6 +11,7 @@ from typing import BinaryIO
 from telemetron_batch.domain.errors import DiskError, remedy, write_error
 from telemetron_batch.domain.stops import MAKE_ROOM_UNSENT
 from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.file_system import sync_folder
 
 _confirm: ContextVar[Callable[[], None]] = ContextVar("_confirm", default=lambda: None)
 
@@ -77,15 +78,6 @@ def disk_errors_in(folder: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise write_error(f"in {folder}", exc) from exc
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the directory entries of a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_private_dir(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
@@ -90,7 +91,7 @@ class OutputCommand:
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
     """Kill a command and its group, of which some may live on after it has ended."""
     with suppress(OSError):
-        if hasattr(os, "killpg"):
+        if sys.platform != "win32":
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()

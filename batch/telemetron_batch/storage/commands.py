@@ -1,9 +1,9 @@
 """Complete shell commands for the advice in messages."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Final
 
+from telemetron_batch.domain.shell import quote
 from telemetron_batch.domain.stops import listed_flags
 from telemetron_batch.storage.trusted_folders import is_shared
 

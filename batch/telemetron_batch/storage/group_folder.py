@@ -10,13 +10,14 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 from typing import Final
 
-from telemetron_batch.domain.ownership import UntrustedPathError, is_owned, owner_name
+from telemetron_batch.domain.ownership import HAS_OWNERS, UntrustedPathError, is_owned, owner_name
+from telemetron_batch.domain.shell import quote
+from telemetron_batch.storage.file_system import BINARY, NO_LINK, NO_WAIT, set_group, set_mode
 from telemetron_batch.storage.trusted_folders import is_of_my_group
 
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_FLAGS: Final = os.O_RDWR | NO_LINK | NO_WAIT | BINARY
 _WRITERS: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -31,7 +32,7 @@ def require_group_folder(folder: Path) -> Path:
         kind = "a symbolic link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "no folder"
         raise UntrustedPathError(f"--lock-dir: {folder} is {kind}", "name the folder itself")
     what = f"--lock-dir: {folder} belongs to {owner_name(found)} (mode {stat.S_IMODE(found.st_mode):04o})"
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+    if HAS_OWNERS and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise UntrustedPathError(
             f"{what}, and all users can replace files in it", f"run: chmod o-w {quote(str(folder))}"
         )
@@ -57,21 +58,21 @@ def open_shared(path: Path) -> int:
     while True:
         # With O_CREAT the kernel refuses a file of another user in a sticky folder (fs.protected_regular).
         with suppress(FileNotFoundError):
-            return _require_regular(os.open(path, os.O_RDWR | _NO_LINK))
+            return _require_regular(os.open(path, _FLAGS))
         with suppress(FileExistsError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600)
+            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             _share(descriptor, path.parent.stat())
             return descriptor
 
 
 def _share(descriptor: int, folder: os.stat_result) -> None:
     """Give a new file the group and the write bits of its folder, regardless of the umask."""
-    if os.name != "posix" or not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not HAS_OWNERS or not folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return
     with suppress(PermissionError):  # a sticky folder may belong to a group that this user is not in
-        os.fchown(descriptor, -1, folder.st_gid)
+        set_group(descriptor, folder.st_gid)
     writers = folder.st_mode & _WRITERS
-    os.fchmod(descriptor, writers | writers << 1)
+    set_mode(descriptor, writers | writers << 1)
 
 
 def _require_regular(descriptor: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Final, Self
 
 from telemetron_batch.domain.errors import LockedError, untrusted_path_errors
 from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage.file_system import write_start
 from telemetron_batch.storage.lock import Lock, LockOwner, is_held
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -124,8 +126,12 @@ class LeaseFiles:
         return True
 
     def remove(self, number: int) -> None:
-        """Remove a lease file."""
-        self._path(number).unlink(missing_ok=True)
+        """Remove a lease file. On Windows it stays, as that of a dead process, if another process just reads it."""
+        try:
+            self._path(number).unlink(missing_ok=True)
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
 
     def remove_below(self, number: int) -> None:
         """Remove the lease files of former owners."""
@@ -174,7 +180,7 @@ def remove_dead_local_lease(lock: Path, owner: LockOwner) -> None:
 def _write(descriptor: int, content: bytes) -> None:
     """Overwrite the file from its beginning and sync it."""
     try:
-        os.pwrite(descriptor, content, 0)
+        write_start(descriptor, content)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

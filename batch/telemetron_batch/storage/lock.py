@@ -3,11 +3,11 @@
 The content of a lock file is used only in messages.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,10 @@ from typing import Final, Self
 
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import LockedError, PathError, untrusted_path_errors, write_error
+from telemetron_batch.domain.ownership import is_mine
+from telemetron_batch.storage.file_system import NO_LINK, read_start, write_start
 from telemetron_batch.storage.group_folder import open_shared, require_group_folder
+from telemetron_batch.storage.kernel_lock import make_shared, try_lock, unlock
 
 _OWN_FOLDER: Final = "set XDG_STATE_HOME to a folder of your own"
 
@@ -54,28 +57,30 @@ class Lock:
             raise LockedError(f"{what} is in use by {holder}", "wait for it, or give run --wait 10m")
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps([owner.pid, owner.since, owner.run, shared]).encode(), 0)
+            write_start(descriptor, json.dumps([owner.pid, owner.since, owner.run, shared]).encode())
         except OSError as exc:
             os.close(descriptor)
             raise write_error(str(path), exc) from exc
-        if shared and not _try_flock(descriptor, fcntl.LOCK_SH):  # another process got an exclusive lock in between
+        if shared and not make_shared(descriptor):  # another process got an exclusive lock in between
             os.close(descriptor)
             raise LockedError(f"{what} is in use by another process", "wait for it, or give run --wait 10m")
         return cls(path, descriptor)
 
     def release(self) -> None:
         """Release the lock."""
+        if sys.platform == "win32":  # it may release the locks of a closed file only later
+            unlock(self._descriptor)
         os.close(self._descriptor)
 
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDWR | NO_LINK)
     except OSError:
         return False
     try:
-        return not _try_flock(descriptor, fcntl.LOCK_SH)
+        return not try_lock(descriptor, shared=True)
     finally:
         os.close(descriptor)
 
@@ -86,22 +91,14 @@ def _try_exclusive(descriptor: int, run: str | None) -> bool:
     The last process with an exclusive lock wrote the file's content; it holds the lock shared since then, or has
     ended.
     """
-    while not _try_flock(descriptor, fcntl.LOCK_EX):
-        if not _try_flock(descriptor, fcntl.LOCK_SH):
+    while not try_lock(descriptor, shared=False):
+        if not try_lock(descriptor, shared=True):
             return False
         _, _, owner, shared = _owner(descriptor)
         if shared:
             return owner == run
         # `is_held` takes a shared lock for an instant: that is no owner, so try again.
-    return True
-
-
-def _try_flock(descriptor: int, kind: int) -> bool:
-    """Lock an open file, exclusively or shared. Return False if another lock forbids it."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        unlock(descriptor)
     return True
 
 
@@ -113,7 +110,7 @@ def _read_owner(descriptor: int) -> str:
 def _owner(descriptor: int) -> tuple[int, str, str, bool]:
     """Return pid (0 if unknown), start time, run, and whether the lock is shared by processes of that run."""
     try:
-        pid, since, run, *rest = json.loads(os.pread(descriptor, 4096, 0))
+        pid, since, run, *rest = json.loads(read_start(descriptor, 4096))
     except ValueError:
         return 0, "", "", False
     return pid, since, run, bool(rest and rest[0])
@@ -121,24 +118,40 @@ def _owner(descriptor: int) -> tuple[int, str, str, bool]:
 
 def state_dir() -> Path:
     """Return this user's folder for data that outlives a run."""
-    base = os.environ.get("XDG_STATE_HOME")
     try:
-        folder = (Path(base) if base else Path.home() / ".local" / "state") / "telemetron-batch"
+        folder = _state_base() / "telemetron-batch"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK | os.X_OK):
             return folder
     except (OSError, RuntimeError):
         pass
     # A service account may have no writable home; all its processes must still use one folder.
-    folder = Path(tempfile.gettempdir()) / f"telemetron-batch-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"telemetron-batch{_user_suffix()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as exc:
         raise PathError(f"{folder} cannot be used for locks ({exc.strerror})", _OWN_FOLDER) from exc
-    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+    if not is_mine(found) or not stat.S_ISDIR(found.st_mode):
         raise PathError(f"{folder} belongs to another user or is no folder", _OWN_FOLDER)
     return folder
+
+
+def _state_base() -> Path:
+    """Return the folder in which programs keep data of this user. Raises RuntimeError for a user without a home."""
+    if named := os.environ.get("XDG_STATE_HOME"):
+        return Path(named)
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local)
+    return Path.home() / ".local" / "state"
+
+
+def _user_suffix() -> str:
+    """Return what tells users apart in the folder for temporary files; on Windows each has their own folder."""
+    if sys.platform == "win32":
+        return ""
+    else:  # noqa: RET505 - the type checker knows only such branches as those of a system
+        return f"-{os.getuid()}"
 
 
 def lock_folders(named: Path | None) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
 """Check before work begins that this process can open enough files and connections."""
 
 import os
+import sys
 from contextlib import suppress
 from typing import Final
 
@@ -24,16 +25,15 @@ def require_open_files(connections: int = 0) -> None:
 
 def _raise_limit(needed: int) -> None:
     """Raise the soft limit if it is too low, as far as the hard limit allows."""
-    try:
+    if sys.platform != "win32":  # which has no such limit
         import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * needed + 64
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * needed + 64
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _count_available(enough: int) -> int:

@@ -7,6 +7,7 @@ order, and tables partitioned by a hash. The data is lost with its `Scratch`, an
 import mmap
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from telemetron_batch.domain.arrays import Flags
+from telemetron_batch.storage.file_system import allocate
 
 MEMORY: Final = 64 << 20
 """Maximum bytes of one column, array or table in memory."""
@@ -100,9 +102,7 @@ class Scratch:
             return np.zeros(size, dtype)
         path = self.path()
         with path.open("xb") as file:
-            os.posix_fallocate(
-                file.fileno(), 0, length
-            )  # a write to a sparse mapped file on a full disk kills the process
+            allocate(file.fileno(), length)  # a write to a sparse mapped file on a full disk kills the process
         return np.memmap(path, dtype, "r+", shape=(size,))
 
 
@@ -296,6 +296,6 @@ def spill_column(scratch: Scratch, values: Array) -> Array:
 def drop_pages(array: Array) -> None:
     """Release the memory pages of a mapped array; the data stays in the file."""
     mapping = getattr(array, "_mmap", None)
-    if mapping is not None:
+    if mapping is not None and sys.platform != "win32":
         with suppress(ValueError, OSError):
             mapping.madvise(mmap.MADV_DONTNEED)

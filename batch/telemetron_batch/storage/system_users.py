@@ -1,15 +1,15 @@
 """The users of the system: who runs this process, and who owns a file."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from telemetron_batch.domain.ownership import name_of
+from telemetron_batch.storage import windows_users
 
 _ROOT: Final = 0
-_UNKNOWN: Final = -1
-"""The number of any user where the system has no numbers; there all files belong to root, so no approval counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,21 @@ class SystemUsers:
 
     def current(self) -> User:
         """Return the user that this process acts for."""
-        return self._user(os.geteuid() if hasattr(os, "geteuid") else _UNKNOWN)
+        if sys.platform == "win32":
+            return User(*windows_users.current_user())
+        else:  # noqa: RET505 - the type checker knows only such branches as those of a system
+            return self._user(os.geteuid())
 
     def owner(self, found: os.stat_result) -> User:
         """Return the owner of a file."""
         return self._user(found.st_uid)
 
     def author(self, file: Path, found: os.stat_result, content: bytes) -> User:  # noqa: ARG002 - for subclasses
-        """Return who wrote a file: its owner, whatever it says of itself."""
-        return self.owner(found)
+        """Return who wrote a file: its owner, whatever it says of itself. Raises OSError."""
+        if sys.platform == "win32":
+            return User(*windows_users.owner_of(file))
+        else:  # noqa: RET505
+            return self.owner(found)
 
     def _user(self, uid: int) -> User:
         return User(uid, name_of(uid))

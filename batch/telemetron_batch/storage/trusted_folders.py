@@ -10,20 +10,19 @@ Windows has no numeric owners and no descriptors of folders: only links are refu
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from shlex import quote
 from typing import Final
 
-from telemetron_batch.domain.ownership import UntrustedPathError, account, is_mine, is_owned, name_of
+from telemetron_batch.domain.ownership import HAS_OWNERS, UntrustedPathError, account, is_mine, is_owned, name_of
+from telemetron_batch.domain.shell import quote
+from telemetron_batch.storage.file_system import BINARY, FOLDER_ONLY, NO_LINK, NO_WAIT
 
 _ROOT: Final = 0
-_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
-_FOLDER_ONLY: Final = getattr(os, "O_DIRECTORY", 0)
-_HAS_DESCRIPTORS: Final = bool(_NO_LINK) and {os.open, os.stat, os.unlink} <= os.supports_dir_fd
+_HAS_DESCRIPTORS: Final = bool(NO_LINK) and {os.open, os.stat, os.unlink} <= os.supports_dir_fd
 _MAX_LINKS: Final = 40
 
 _shared: ContextVar[bool] = ContextVar("_shared", default=False)
@@ -83,10 +82,10 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
     """
     if not _HAS_DESCRIPTORS:
         require_files(path.parent, (path.name,))
-        return os.open(path, flags, mode)
+        return os.open(path, flags | BINARY, mode)
     folder = open_folder(path.parent)
     try:
-        descriptor = os.open(path.name, flags | _NO_LINK | _NO_WAIT, mode, dir_fd=folder)
+        descriptor = os.open(path.name, flags | NO_LINK | NO_WAIT, mode, dir_fd=folder)
     except OSError as exc:
         if exc.errno == errno.ELOOP:
             require_file(path)
@@ -101,7 +100,7 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
 def open_folder(path: Path) -> int:
     """Return a descriptor of a folder that is ours. Raises UntrustedPathError, and OSError as `os.open` does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | _NO_LINK)
+        descriptor = os.open(path, os.O_RDONLY | FOLDER_ONLY | NO_LINK)
     except OSError:
         require_folder(path)
         raise
@@ -164,11 +163,11 @@ class FolderHandle:
 
     def make(self, name: str, mode: int) -> int:
         """Create a file and return its descriptor. Raises OSError, also if a file or link has that name."""
-        return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK, mode, dir_fd=self._at)
+        return os.open(self._name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | BINARY, mode, dir_fd=self._at)
 
     def open(self, name: str) -> int:
         """Return a descriptor of an existing file for reading; follows no link and does not block. Raises OSError."""
-        return os.open(self._name(name), os.O_RDONLY | _NO_LINK | _NO_WAIT, dir_fd=self._at)
+        return os.open(self._name(name), os.O_RDONLY | NO_LINK | NO_WAIT | BINARY, dir_fd=self._at)
 
     def unlink(self, name: str) -> None:
         """Remove a file. Raises OSError."""
@@ -195,7 +194,7 @@ def folder_at(path: Path, *, refuse_link: bool = False) -> Iterator[FolderHandle
     if not _HAS_DESCRIPTORS:
         yield FolderHandle(path, None)
         return
-    descriptor = os.open(path, os.O_RDONLY | _FOLDER_ONLY | (_NO_LINK if refuse_link else 0))
+    descriptor = os.open(path, os.O_RDONLY | FOLDER_ONLY | (NO_LINK if refuse_link else 0))
     try:
         yield FolderHandle(path, descriptor)
     finally:
@@ -211,7 +210,9 @@ def open_private(path: Path) -> int:
     links = 0
     while True:
         try:
-            descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT)
+            if not NO_LINK and path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            descriptor = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT | BINARY)
             break
         except OSError as exc:
             links += 1
@@ -234,7 +235,7 @@ def open_private_log(path: Path) -> int:
     Does not check its folder. Raises UntrustedPathError, and OSError as `os.open` does.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | _NO_WAIT, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINK | NO_WAIT | BINARY, 0o600)
     except OSError as exc:
         if exc.errno == errno.ELOOP:
             require_file(path)
@@ -242,7 +243,7 @@ def open_private_log(path: Path) -> int:
     with _closed_on_error(descriptor):
         found = os.fstat(descriptor)
         _check(path, found, stat.S_ISREG, "file")
-        if os.name == "posix" and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if HAS_OWNERS and found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             what = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}, and others than its owner can open it"
             raise UntrustedPathError(what, f"run: chmod 600 {quote(str(path))}")
     return descriptor
@@ -267,7 +268,7 @@ def _require_fixed(path: Path) -> None:
     folder = path.parent.resolve()
     found = folder.stat()
     _require_owner(folder, found)
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+    if HAS_OWNERS and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         what = f"others can replace {path}: its folder {folder} has mode {stat.S_IMODE(found.st_mode):04o}"
         raise UntrustedPathError(what, f"run: chmod go-w {quote(str(folder))}")
 
@@ -304,7 +305,7 @@ def _check(path: Path, found: os.stat_result, is_kind: Callable[[int], bool], ki
     if not is_owned(found):
         advice = f"run as {owner}, or name another --run-id; if you trust its content: chown -R {_user_name()} {name}"
         raise UntrustedPathError(f"{what}, and the files of a run must be yours or root's", advice)
-    if os.name == "posix":
+    if HAS_OWNERS:
         _check_mode(found, what, name)
 
 
@@ -330,8 +331,14 @@ def _owner(found: os.stat_result) -> tuple[str, int]:
 
 def _user_name() -> str:
     """Return this user's name for `chown`."""
-    return (account(os.geteuid()) or str(os.geteuid())) if hasattr(os, "geteuid") else ""
+    if sys.platform == "win32":
+        return ""
+    else:  # noqa: RET505 - the type checker knows only such branches as those of a system
+        return account(os.geteuid()) or str(os.geteuid())
 
 
 def _my_groups() -> set[int]:
-    return {os.getegid(), *os.getgroups()}
+    if sys.platform == "win32":
+        return set()
+    else:  # noqa: RET505
+        return {os.getegid(), *os.getgroups()}

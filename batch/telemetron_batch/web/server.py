@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.signals import END_SIGNALS
 from telemetron_batch.web.options import ServeOptions
 
 MAX_CONNECTIONS: Final = 512
@@ -152,7 +153,7 @@ class DeskServer(uvicorn.Server):
 
     def run_until_signal(self, listener: socket.socket) -> None:
         """Serve until SIGINT or SIGTERM. Only for the main thread, because only it can handle signals."""
-        former = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.signal(number, self.handle_exit) for number in END_SIGNALS}
         try:
             asyncio.run(self._serve([listener]))
         finally:
@@ -173,7 +174,7 @@ class DeskServer(uvicorn.Server):
 
 def _is_on_terminal() -> bool:
     try:
-        return sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        return sys.platform != "win32" and sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError, AttributeError):
         return False
 

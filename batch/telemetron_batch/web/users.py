@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any, Final
 
 from telemetron_batch.domain.errors import ConfigError, system_error
 from telemetron_batch.domain.model import Secret
-from telemetron_batch.domain.ownership import UntrustedPathError
+from telemetron_batch.domain.ownership import HAS_OWNERS, UntrustedPathError
+from telemetron_batch.domain.shell import quote
 from telemetron_batch.storage.atomic_file import atomic_write
 from telemetron_batch.storage.clock import RealClock, iso
 from telemetron_batch.storage.lock import Lock, LockOwner
@@ -119,7 +119,7 @@ def _load(path: Path) -> dict[str, Account]:
     """Read the file. Raises ConfigError, UntrustedPathError or OSError."""
     with os.fdopen(open_private(path), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
-        if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if HAS_OWNERS and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"others than its owner can open {path}", f"run: chmod 600 {quote(str(path))}")
         content = file.read(_MAX_BYTES)
     try:

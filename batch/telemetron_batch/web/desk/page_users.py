@@ -32,11 +32,12 @@ class PageUsers(SystemUsers):
 
     def author(self, file: Path, found: os.stat_result, content: bytes) -> User:
         """Return the person whom a file of the page's approvals names; of any other file its owner."""
-        if file.parent == self._folder and self.owner(found) == super().current():
+        owner = super().author(file, found, content)
+        if file.parent == self._folder and owner == super().current():
             name = _named_author(content)
             if name is not None:
                 return person(name)
-        return self.owner(found)
+        return owner
 
 
 def person(name: str) -> User:
