@@ -18,6 +18,7 @@ ONLY_HERE = {
         "api.http",
         "api.target",
         "api.tls",
+        "notices.ping",
         "run.begin_planned",
         "comparison.lookup",
         "run.check",
@@ -60,6 +61,8 @@ ONLY_HERE = {
     "starlette": {"sandbox.endpoints", "sandbox.server", *(name for name in MODULES if name.startswith("web."))},
     "uvicorn": {"sandbox.server", "web.server"},
     "argon2": {"web.passwords"},
+    "apprise": {"notices.messages"},
+    "prometheus_client": {"notices.metrics"},
     "redis": {"rate_limit.redis_backend"},
     "airflow": {name for name in MODULES if name.startswith("airflow_provider")},
 }

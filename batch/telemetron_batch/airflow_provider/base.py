@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -41,6 +41,7 @@ from telemetron_batch.domain.outcomes import DONE, Outcome
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.notices.refusal import refusals_announced
 from telemetron_batch.reports.summary import BaseSummary
 
 T = TypeVar("T")
@@ -159,14 +160,20 @@ class TelemetronOperator(FolderOperator):
         self._as_of_is_default = as_of == AS_OF
         _check_options(options)
 
-    def _config(self, context: Mapping[str, Any], **besides: Any) -> RunConfig:
-        """Return the configuration of the task's work, with further options. Raises exceptions of Airflow."""
+    def _config(self, context: Mapping[str, Any], *, is_run: bool = False, **besides: Any) -> RunConfig:
+        """Return the configuration of the task's work, with further options. Raises exceptions of Airflow.
+
+        With `is_run` the task is a whole run, so those who hear of its end also hear if the options are refused.
+        """
         index = context["ti"].map_index
         place = {"reports_dir": str(self.folder.parent), "run_id": self.folder.name}
         options = {**self._own_options(), **self._own_as_of(), **besides, **place}
         variables = {MAP_INDEX: str(index)} if index >= 0 else {}
+        hook = TelemetronHook(self.telemetron_conn_id)
         with translate_errors():
-            return TelemetronHook(self.telemetron_conn_id).config(self._files(), options, variables, self._defaults())
+            request = hook.request(options, self.folder.name) if is_run else None
+            with nullcontext() if request is None else refusals_announced(request):
+                return hook.config(self._files(), options, variables, self._defaults())
 
     def _own_as_of(self) -> dict[str, Any]:
         """Return the option `as_of`. A run that was started before keeps its own, unless the DAG gives another."""

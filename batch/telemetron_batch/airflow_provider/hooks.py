@@ -8,6 +8,7 @@ who may trigger a run, who could lead the key elsewhere.
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
@@ -19,6 +20,7 @@ from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import load_profile
 from telemetron_batch.config.stored import ACCESS_OPTIONS
 from telemetron_batch.domain.errors import BatchError, ConfigError
+from telemetron_batch.notices.refusal import Request
 from telemetron_batch.run.check import check
 from telemetron_batch.run.feed_back import attention_config
 
@@ -93,6 +95,13 @@ class TelemetronHook(BaseHook):
             profile, where = load_profile({**from_connection, **given}, environ)
             if _COMMAND in profile:
                 raise ConfigError(f"{where}: api-key-command is not taken from a profile that a task names", advice)
+
+    def request(self, options: Mapping[str, Any], run: str) -> Request:
+        """Return who hears of a refused task: by its options, the connection and the environment, as far as they go."""
+        given: dict[str, Any] = {}
+        with suppress(BatchError):
+            given |= self._connection_options()[0]
+        return Request({**given, **{name.replace("-", "_"): value for name, value in options.items()}}, os.environ, run)
 
     def test_connection(self) -> tuple[bool, str]:
         """Test base URL and key with one read request, for the button of the connection form."""

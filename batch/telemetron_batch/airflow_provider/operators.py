@@ -39,7 +39,7 @@ class TelemetronBatchOperator(SendingOperator, InputOperator, ReportingOperator)
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Start the run, or continue the run of an earlier try."""
-        config = self._config(context)
+        config = self._config(context, is_run=True)
         self._push_report_url(context)
         fields = summary_dict(self._run_in_thread(partial(pipeline.run, config)))
         self._deferred(context, fields)

@@ -182,7 +182,9 @@ class TelemetronReconcileOperator(ReportingOperator):
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """Write the files and return the summary, or fail."""
         self._push_report_url(context)
-        fields = summary_dict(self._run_in_thread(partial(_retry_while_locked, report_run, self.folder)))
+        fields = summary_dict(
+            self._run_in_thread(partial(_retry_while_locked, partial(report_run, environ=os.environ), self.folder))
+        )
         problem = self._problem(fields)
         if fields["state"] == "stopped":  # retrying this task makes no calls of the shards
             problem = AirflowFailException(str(problem))

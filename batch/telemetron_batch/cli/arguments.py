@@ -37,12 +37,13 @@ def _click_option(option: Option) -> Callable[[CommandT], CommandT]:
     )
 
 
-def _refuse_password(_: click.Context, option: click.Parameter, url: str | None) -> str | None:
+def _refuse_password(_: click.Context, option: click.Parameter, value: Any) -> Any:
     """Return the value of an option, unless it is a URL with credentials: other users can read arguments."""
-    if url is not None and has_credentials(url):
+    urls = value if isinstance(value, tuple) else (value,)
+    if any(url is not None and not url.startswith("@") and has_credentials(url) for url in urls):
         advice = f"set {OPTIONS_BY_KEY[option.name or ''].variable}, or write the URL to a file and name it as @FILE"
         raise click.BadParameter(f"do not put a URL with a password on the command line; {advice}")
-    return url
+    return value
 
 
 def options_where(wanted: Callable[[Option], bool]) -> Callable[[CommandT], CommandT]:
@@ -79,13 +80,17 @@ VERBOSE = click.option("--verbose", "-v", is_flag=True, help="Show more detail, 
 QUIET = click.option("--quiet", "-q", is_flag=True, help="Show errors only.")
 
 
-def options_of_run(command: CommandT) -> CommandT:
-    """Add the argument RUN, and the options that say where the run is and how to continue it."""
-    resumed = map(_click_option, RESUME_OPTIONS)
-    run = click.argument("run", shell_complete=completion.runs)
-    for decorate in reversed((run, REPORTS_DIR, SHARED_REPORTS_DIR, BASE_URL, *resumed)):
-        command = decorate(command)
-    return command
+def options_of_run(wanted: Callable[[Option], bool]) -> Callable[[CommandT], CommandT]:
+    """Return a decorator that adds the argument RUN, the options that say where it is, and those of the table."""
+
+    def add(command: CommandT) -> CommandT:
+        table = [_click_option(option) for option in OPTIONS if wanted(option)]
+        run = click.argument("run", shell_complete=completion.runs)
+        for decorate in reversed((run, REPORTS_DIR, SHARED_REPORTS_DIR, BASE_URL, *table)):
+            command = decorate(command)
+        return command
+
+    return add
 
 
 def warn_of_variables() -> None:

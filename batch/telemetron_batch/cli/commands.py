@@ -33,6 +33,8 @@ from telemetron_batch.cli.arrow import import_pyarrow_without_pandas
 from telemetron_batch.cli.errors import OneLineErrorGroup, exit_on_error, print_error, tolerate_closed_stdout
 from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.cli.lookup_commands import compare_command, holdings_command
+from telemetron_batch.cli.notice_commands import notify_command
+from telemetron_batch.cli.refusals import tell_refusal
 from telemetron_batch.cli.schema_commands import schema_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
@@ -93,10 +95,11 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     none either: it makes one shard of a run that `plan --shards` prepared.
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
-        config = _configure(files, flags)
+        with tell_refusal(flags, ", ".join(Path(file).name for file in files)):
+            config = _configure(files, flags)
+            _check_shard(config)
         if not files and config.shard is None and config.run_id is not None and is_run(config.folder):
             _resume_planned(config, flags)
-        _check_shard(config)
         _warn_of_airflow(config)
         from telemetron_batch.cli.terminal import TerminalObserver
 
@@ -234,13 +237,10 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     from telemetron_batch.config.config import OutputOptions
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
-    taken = (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS)
-    texts = {option.variable: more[option.key] for option in taken if more[option.key] is not None}
-    given = {variable: "true" if text is True else text for variable, text in texts.items()}
     beaten = (
         (KEY_VARIABLE, OPTIONS_BY_KEY["api_key_file"].variable) if more["api_key_command"] is not None else ()
     )  # by the flag
-    environ = {**{name: text for name, text in os.environ.items() if name not in beaten}, **given}
+    environ = {**{name: text for name, text in os.environ.items() if name not in beaten}, **_as_variables(more)}
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, observer=TerminalObserver(output))
         with tolerate_closed_stdout():
@@ -248,8 +248,18 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     raise SystemExit(summary.exit_code)
 
 
+def _as_variables(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of a command line that override those of a run, as variables of the environment."""
+    texts = {}
+    for option in (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS):
+        value = flags.get(option.key)
+        if value not in (None, ()):
+            texts[option.variable] = "true" if value is True else "\n".join(value) if option.repeatable else value
+    return texts
+
+
 @main.command("resume", cls=HelpCommand, example="telemetron-batch resume monday", exit_codes=_ALL_CODES)
-@options_of_run
+@options_of_run(lambda option: option.for_resume)
 @click.option("--out-of-order", is_flag=True, help=OPTIONS_BY_KEY["out_of_order"].help)
 @AS_JSON
 @VERBOSE
@@ -274,14 +284,15 @@ def undo_command(run: str, **flags: Any) -> None:
     RUN is the run id or the run's folder. Only sure changes are taken back.
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
-        folder = run_folder(run, str(resolve_flags((), flags).reports_dir))
+        with tell_refusal(flags, run):
+            folder = run_folder(run, str(resolve_flags((), flags).reports_dir))
         import_pyarrow_without_pandas()
         from telemetron_batch.cli.show_end import show_end
         from telemetron_batch.cli.terminal import TerminalObserver
         from telemetron_batch.run import pipeline
         from telemetron_batch.run.undo import configure_undo
 
-        with shared_with_group(bool(flags["shared_reports_dir"])):
+        with tell_refusal(flags, run), shared_with_group(bool(flags["shared_reports_dir"])):
             config = configure_undo(folder, flags, os.environ)
         summary = pipeline.run(config, observer=TerminalObserver(config.output))
         with tolerate_closed_stdout():
@@ -290,7 +301,7 @@ def undo_command(run: str, **flags: Any) -> None:
 
 
 @main.command("verify", cls=HelpCommand, example="telemetron-batch verify monday", exit_codes=_VERIFY_CODES)
-@options_of_run
+@options_of_run(lambda option: option.for_verify)
 @AS_JSON
 @VERBOSE
 @QUIET
@@ -323,7 +334,7 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
     from telemetron_batch.sharding.report import report_run
 
     with exit_on_error(verbose=shown["verbose"], as_json=shown["as_json"]), shared_with_group(shared_reports_dir):
-        summary = report_run(run_folder(run, reports_dir), xlsx=xlsx)
+        summary = report_run(run_folder(run, reports_dir), xlsx=xlsx, environ=os.environ)
         with tolerate_closed_stdout():
             show_end(summary, OutputOptions(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
@@ -458,5 +469,13 @@ def _warn_of_airflow(config: Any) -> None:
         print_error(f"{problem}; give an absolute path that all workers share, or a retry starts a new run")
 
 
-for command in (approve_command, compare_command, holdings_command, schema_command, serve_command, serve_user_group):
+for command in (
+    approve_command,
+    compare_command,
+    holdings_command,
+    notify_command,
+    schema_command,
+    serve_command,
+    serve_user_group,
+):
     main.add_command(command)

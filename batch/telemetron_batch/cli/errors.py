@@ -122,6 +122,9 @@ class OneLineErrorGroup(click.Group):
         run: Callable[..., Any] = super().main
         if not extra.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **extra)
+        from telemetron_batch.cli.refusals import tell_usage_error  # it prints by this module
+
+        given = [*(args[0] if args else extra.get("args") or sys.argv[1:])]
         try:
             _ensure_std_streams()
             _write_any_character()
@@ -139,6 +142,7 @@ class OneLineErrorGroup(click.Group):
             click.echo(exc.format_message(), err=True)
             sys.exit(ExitCode.NOT_STARTED)
         except click.UsageError as exc:
+            tell_usage_error(exc, given)
             command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
             problem = " ".join(exc.format_message().split())
             print_error(f"Error: {problem.removesuffix('.')}. See {command} --help.")

@@ -26,6 +26,7 @@ _TITLES: Final[Mapping[OptionGroup, str]] = {
     OptionGroup.SAFETY: "Safety limits",
     OptionGroup.SENDING: "Sending",
     OptionGroup.OUTPUT: "Output",
+    OptionGroup.NOTICES: "Messages, pings and metrics",
     OptionGroup.SHARDING: "Sharding",
     OptionGroup.GENERAL: "General",
 }

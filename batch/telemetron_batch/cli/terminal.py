@@ -14,6 +14,7 @@ from telemetron_batch.cli.console import ConsoleThread, ErrorConsole
 from telemetron_batch.cli.output import counted
 from telemetron_batch.cli.show_plan import file_line, not_sent_line, preview_lines, show_plan, since_lines, size_line
 from telemetron_batch.domain.actions import Action
+from telemetron_batch.domain.errors import NotConfirmedError
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.sending.observer import RunObserver
 
@@ -37,7 +38,7 @@ class TerminalObserver(RunObserver):
 
     def confirm_plan(self, plan: PlanSummary) -> bool:
         """Show the plan; on a terminal, ask whether to send it."""
-        if not self._asks():
+        if not self.asks:
             lines = (
                 *map(file_line, plan.files),
                 *since_lines(plan),
@@ -60,7 +61,7 @@ class TerminalObserver(RunObserver):
     def confirm_repeat(self, previous_run: str) -> bool:
         """Ask whether to process content that an earlier run has processed."""
         question = f"Run {printable(previous_run)} has already processed exactly this content. Process it again?"
-        return self._asks() and ask_yes_no(question)
+        return self.asks and ask_yes_no(question)
 
     def on_message(self, kind: str, text: str) -> None:
         """Print the message as one line."""
@@ -82,12 +83,27 @@ class TerminalObserver(RunObserver):
         """Print what is queued and end the thread."""
         self._printer.end()
 
-    def _asks(self) -> bool:
-        return not self._output.yes and sys.stdin.isatty() and sys.stdout.isatty()
+    @property
+    def is_attended(self) -> bool:
+        """Whether standard input and output are a terminal."""
+        return is_at_terminal()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person at a terminal is asked before sending."""
+        return not self._output.yes and self.is_attended
+
+
+def is_at_terminal() -> bool:
+    """Return whether a person sees the output and can answer."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def ask_yes_no(question: str) -> bool:
-    """Ask a yes-or-no question; return whether the answer is yes. Enter means no."""
+    """Ask a yes-or-no question; return whether the answer is yes. Enter means no.
+
+    Raises NotConfirmedError at the end of the input, or for Ctrl-C.
+    """
 
     def answer(text: str) -> bool:
         word = text.strip().lower()
@@ -95,7 +111,10 @@ def ask_yes_no(question: str) -> bool:
             raise click.BadParameter("answer y or n")
         return word in _YES
 
-    return bool(click.prompt(f"{question} [y/N]", default="n", show_default=False, value_proc=answer, err=True))
+    try:
+        return bool(click.prompt(f"{question} [y/N]", default="n", show_default=False, value_proc=answer, err=True))
+    except click.Abort as exc:
+        raise NotConfirmedError("not confirmed", "nothing was sent") from exc
 
 
 def _question(plan: PlanSummary) -> str:

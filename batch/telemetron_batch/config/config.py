@@ -7,6 +7,7 @@ file; `sources` reads the profile.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from telemetron_batch.config.airflow_context import airflow_context
 from telemetron_batch.config.key_source import KEY_OPTIONS, KeySource, find_key_source
 from telemetron_batch.config.network import NetworkOptions
+from telemetron_batch.config.notices import OPTION_KEYS as NOTICE_KEYS
+from telemetron_batch.config.notices import NoticeOptions, shown_url
 from telemetron_batch.config.option_values import CountOrPercent, redacted
 from telemetron_batch.config.options import OPTIONS, Option
 from telemetron_batch.config.rate import Rate
@@ -113,6 +116,7 @@ class RunConfig:
     sending: SendOptions
     brakes: Brakes
     output: OutputOptions
+    notices: NoticeOptions = field(default_factory=NoticeOptions)
     base_url_flag: str | None = None
     """The base URL if the command line gave it."""
     shared_reports_dir: bool = False
@@ -181,7 +185,7 @@ class RunConfig:
         url = self.sending.limit_url
         password = None if url is None else urlsplit(url.reveal()).password
         of_limit = (Secret(unquote(password)),) if password else ()
-        return (*self.key_source.known_keys(), *of_limit, *self.sending.network.secrets)
+        return (*self.key_source.known_keys(), *of_limit, *self.sending.network.secrets, *self.notices.secrets)
 
     @property
     def api_identity(self) -> str:
@@ -189,7 +193,7 @@ class RunConfig:
         return "sandbox" if self.sandbox else self.sending.base_url
 
 
-class _ErrorCollector:
+class ProblemCollector:
     """Collects all problems, to report them at once."""
 
     def __init__(self) -> None:
@@ -237,7 +241,7 @@ def resolve(
     `flags` maps option keys, and `profile` and `config`, to the values of the command line (None: not given).
     `recorded` supplies options that the flags do not give. Raises ConfigError that names every problem.
     """
-    problems = _ErrorCollector()
+    problems = ProblemCollector()
     profile, where = load_profile(flags, environ)
     flags = with_inherited(flags, profile, recorded or InheritedOptions())
     problems.found += unknown_keys(profile, where)
@@ -269,6 +273,7 @@ def resolve(
     return replace(
         _config(files, values, environ, given),
         key_source=key_source,
+        notices=notice_options(values, name),
         profile=name,
         profile_file=where,
         base_url_flag=flag,
@@ -288,7 +293,9 @@ def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
 def _for_record(option: Option, texts: Sequence[str], value: Any) -> Any:
     """Return the text to record for an option: resolving it again gives the same value, except for secrets."""
     if isinstance(value, Secret):
-        return redacted(value)
+        return shown_url(value) if option.key in NOTICE_KEYS else redacted(value)
+    if option.holds_secret and option.repeatable:
+        return [shown_url(url) for url in chain.from_iterable(value or ())]
     if not option.metavar or not texts:
         return value
     return list(texts) if option.repeatable else texts[-1]
@@ -337,6 +344,13 @@ def _config(
         given_options=given,
         airflow=airflow_context(environ),
     )
+
+
+def notice_options(values: Mapping[str, Any], profile: str | None = None) -> NoticeOptions:
+    """Return who hears how a run ended; `values` are parsed options by key."""
+    given = {name: values[name] for name in NOTICE_KEYS}
+    urls = tuple(chain.from_iterable(values["notify"] or ()))
+    return NoticeOptions(**{**given, "notify": urls}, profile=profile or "")
 
 
 def _path(text: str | None) -> Path | None:

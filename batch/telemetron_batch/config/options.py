@@ -3,12 +3,22 @@
 The command line, the environment and the profiles use this one table. `option_values` has the parsers.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from telemetron_batch.config.network import ProxyMode, parse_proxy
+from telemetron_batch.config.notices import (
+    DEFAULT_NOTIFY_ON,
+    SEPARATOR,
+    PingFailure,
+    parse_notify,
+    parse_notify_on,
+    parse_ping,
+    parse_ping_fail_on,
+)
 from telemetron_batch.config.option_values import (
     DEFAULT_BASE_URL,
     integer_parser,
@@ -170,6 +180,7 @@ class OptionGroup(StrEnum):
     SAFETY = "safety"
     SENDING = "sending"
     OUTPUT = "output"
+    NOTICES = "notices"
     SHARDING = "sharding"
 
 
@@ -192,14 +203,20 @@ class Option:
     for_check: bool = False
     """Whether `check` takes it too."""
     for_resume: bool = False
-    """Whether `resume` and `verify` take it too; it then overrides the option of the started run."""
+    """Whether `resume` takes it too; it then overrides the option of the started run."""
     holds_secret: bool = False
     """Whether the value is a URL that may contain a password, which is refused on the command line; use `@FILE`."""
+    separator: str = ","
+    """Pattern of what separates several values in an environment variable."""
 
     @property
     def key(self) -> str:
         """The name with underscores, as a Python identifier and as a key of a profile."""
         return self.name.replace("-", "_")
+
+    def split(self, variable: str) -> list[str]:
+        """Return the values in an environment variable."""
+        return [text for text in re.split(self.separator, variable) if text] if self.repeatable else [variable]
 
     @property
     def for_init(self) -> bool:
@@ -210,6 +227,16 @@ class Option:
     def for_undo(self) -> bool:
         """Whether `undo` takes it too."""
         return self.name == "verbose" or not (self.for_init or self.name in _NOT_FOR_UNDO)
+
+    @property
+    def for_verify(self) -> bool:
+        """Whether `verify` takes it too."""
+        return self.for_resume and self.group is not OptionGroup.NOTICES
+
+    @property
+    def for_notify(self) -> bool:
+        """Whether `notify` takes it too."""
+        return self.name in ("notify", "ping", "proxy", "ca-file")
 
     @property
     def for_holdings(self) -> bool:
@@ -229,6 +256,8 @@ class Option:
     @property
     def default_text(self) -> str:
         """The default as a user would write it; empty without a default."""
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
         if not isinstance(self.default, float):
             return "" if self.default is None else str(self.default)
         for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
@@ -250,6 +279,7 @@ class Option:
 _positive, _not_negative = integer_parser(1), integer_parser(0)
 _GENERAL, _INPUT, _SAFETY = OptionGroup.GENERAL, OptionGroup.INPUT, OptionGroup.SAFETY
 _SENDING, _OUTPUT, _SHARDING = OptionGroup.SENDING, OptionGroup.OUTPUT, OptionGroup.SHARDING
+_NOTICES = OptionGroup.NOTICES
 
 OPTIONS: Final = (
     Option("base-url", parse_base_url, _GENERAL, "Base URL of the API; plain http only for a loopback host.", "URL",
@@ -375,6 +405,21 @@ OPTIONS: Final = (
            "Copy the run's files to a folder below this one when the run ends.", "DIR or URL"),
     Option("xlsx", parse_flag, _OUTPUT, "Also write reconciliation and attention as workbooks.", default=False),
     Option("tolerate", parse_outcome, _OUTPUT, "Outcome that does not cause exit code 1.", "OUTCOME", repeatable=True),
+    Option("notify", parse_notify, _NOTICES,
+           "Apprise URL that gets a message when a run ends; @FILE takes URLs from a file.", "URL", repeatable=True,
+           for_plan=False, for_resume=True, holds_secret=True, separator=SEPARATOR),
+    Option("notify-on", parse_notify_on, _NOTICES,
+           "Ends that cause a message: attention, stopped, refused, finished.", "WORDS", DEFAULT_NOTIFY_ON,
+           for_plan=False, for_resume=True),
+    Option("notify-details", parse_flag, _NOTICES, "Let messages contain email addresses and serials.", default=False,
+           for_plan=False, for_resume=True),
+    Option("ping", parse_ping, _NOTICES, "URL to get at the start, and at the end with /fail after a failure.", "URL",
+           for_plan=False, for_resume=True, holds_secret=True),
+    Option("ping-fail-on", parse_ping_fail_on, _NOTICES,
+           "What a ping calls a failure: failure, or attention for exit code 1 too.", "WORD", PingFailure.FAILURE,
+           for_plan=False, for_resume=True),
+    Option("metrics", parse_text, _NOTICES, "File for the textfile collector of Prometheus, written at every end.",
+           "FILE", for_plan=False, for_resume=True),
     Option("shards", integer_parser(1, 1000), _SHARDING,
            "Divide the run into this number of shards, for several machines.", "N"),
     Option("shards-at-once", integer_parser(1, 1000), _SHARDING,

@@ -43,7 +43,7 @@ def raw_value(
         return f"--{option.name}", _as_list(flag)
     variable = environ.get(option.variable)
     if variable is not None and variable != "":
-        return option.variable, variable.split(",") if option.repeatable else [variable]
+        return option.variable, option.split(variable)
     if option.key in profile:
         return f"{where}: {option.name}", _as_list(profile[option.key])
     return "", None

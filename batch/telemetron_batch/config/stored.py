@@ -7,15 +7,20 @@ from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig, SendOptions, resolve
 from telemetron_batch.config.network import NetworkOptions
+from telemetron_batch.config.notices import OPTION_KEYS as NOTICE_KEYS
 from telemetron_batch.domain.base_url import api_identity
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.shell import quote
 
 ACCESS_OPTIONS: Final = ("base_url", *NetworkOptions.__slots__)
 """Options that say where the key goes; a journal does not decide that."""
+CALLER_OPTIONS: Final = frozenset({*ACCESS_OPTIONS, *NOTICE_KEYS})
+"""Options that are those of the command itself, never those of a journal."""
+NOT_FROM_JOURNALS: Final = frozenset({*NetworkOptions.__slots__, *NOTICE_KEYS, "api_key_command"})
+"""Options that are never taken from a journal: they could lead the key to a foreign proxy, or run a command.
 
-NOT_FROM_JOURNALS: Final = frozenset({*NetworkOptions.__slots__, "api_key_command"})
-"""Options that are never taken from a journal: they could lead the key to a foreign proxy, or run a command."""
+It holds URLs of notices without their credentials.
+"""
 
 
 def load_stored_config(
@@ -24,7 +29,7 @@ def load_stored_config(
     """Return the configuration of the run in this folder. Raises ConfigError.
 
     Pass `with_key=False` for commands that need no key: the key file may no longer exist. Options of the network are
-    not taken from a journal: see `with_access`. Nor is the command that gives the key.
+    not taken from a journal: see `with_access`. Nor are the command that gives the key, and who hears how a run ends.
     """
     flags = {key: value for key, value in options.items() if key not in NOT_FROM_JOURNALS}
     if not with_key:

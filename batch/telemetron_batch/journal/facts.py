@@ -23,6 +23,8 @@ class Fact(StrEnum):
     """When a process first began to send the run, not to plan it; null in journals of earlier versions."""
     ENDED_AT = "endedAt"
     """When the last process ended, in seconds since the epoch; null while a process works, or after it was killed."""
+    WORKING_SINCE = "workingSince"
+    """When the last process began to work on the run, in seconds since the epoch."""
     STOP = "stop"
     """Why the last process ended early, as `Stop.as_fact`; null if it did not."""
 

@@ -29,9 +29,9 @@ _MAX_NOT_UNDONE: Final = 50
 _MAX_DIFFERENCES: Final = 100
 _MAX_ROWS: Final = 100
 
-_LOADER_MASKS: Final = (('(?s)".*"', '"…"'),)
+LOADER_MASKS: Final = (('(?s)".*"', '"…"'),)
 """The loader quotes one cell, which may itself contain quotes."""
-_API_MASKS: Final = (
+API_MASKS: Final = (
     ('"[^"]*"', '"…"'),
     (r"[^\s<>,;:()]+@[^\s<>,;:()]+[^\s<>,;:().]", "…@…"),
     (r"(\bHTTP [1-5]\d\d\b|\b[1-5]\d\d:)|[\w.+/#-]*\d(?:[\w.+/#-]*\w)?", r"\1…"),
@@ -204,11 +204,11 @@ def _masked_details(
     reconciliation: Reconciliation, attention: Ints, blocks: Iterable[RowBlock]
 ) -> tuple[pa.Array, npt.NDArray[np.int32], dict[str, str]]:
     """Return the distinct masked details, the position in them of each row, and an unmasked example of the loader's."""
-    chunks, examples = [pc.dictionary_encode(_mask(reconciliation.details.texts, _API_MASKS))], dict[str, str]()
+    chunks, examples = [pc.dictionary_encode(mask_texts(reconciliation.details.texts, API_MASKS))], dict[str, str]()
     for block in blocks:
         details = block.keys["detail"].filter(pc.not_equal(block.keys["problem"], 0))
         if len(details):
-            chunks.append(pc.dictionary_encode(_mask(details, _LOADER_MASKS)))
+            chunks.append(pc.dictionary_encode(mask_texts(details, LOADER_MASKS)))
             _, first = np.unique(chunks[-1].indices.to_numpy(), return_index=True)
             new = details.take(pa.array(first)).to_pylist()
             examples = dict(zip(chunks[-1].dictionary.to_pylist(), new, strict=True)) | examples
@@ -233,7 +233,7 @@ def _find_keys(rows: Iterable[int], blocks: Iterable[RowBlock]) -> dict[int, Key
     return found
 
 
-def _mask(texts: pa.Array, masks: Iterable[tuple[str, str]]) -> pa.Array:
+def mask_texts(texts: pa.Array, masks: Iterable[tuple[str, str]]) -> pa.Array:
     """Return the texts with identifiers and numbers masked, so that texts of one cause are equal."""
     for pattern, replacement in masks:
         texts = pc.replace_substring_regex(texts, pattern, replacement)

@@ -1,7 +1,7 @@
 """The summary of a run or of a shard: the fields of summary.json and of `--json`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +47,25 @@ class BaseSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class CauseSummary:
+    """Rows that want attention for the same reason, in a line for a message."""
+
+    outcome: str
+    rows: int
+    text: str
+    """The reason, without identifiers of people and devices."""
+    detail: str
+    """The detail of one of the rows."""
+    example: str
+    """Line, customer and device of that row."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary(BaseSummary):
     """The summary of a run."""
+
+    causes: Sequence[CauseSummary] = ()
+    """The reasons of most rows that want attention, if a message is to name them; in no file."""
 
     @property
     def counts(self) -> dict[Outcome, int]:

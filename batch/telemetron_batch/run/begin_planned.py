@@ -9,7 +9,7 @@ import httpx2
 
 from telemetron_batch.config.config import Brakes
 from telemetron_batch.domain.approval import ApprovalPolicy
-from telemetron_batch.domain.errors import BatchError, BrakeError, JournalError
+from telemetron_batch.domain.errors import BatchError, JournalError, NotConfirmedError
 from telemetron_batch.domain.preview import Preview
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.planned_run import Approval, PlannedRun
@@ -123,11 +123,11 @@ def _earlier_look(plan: Plan, send_context: SendContext) -> Preview | None:
 
 
 def _confirm(plan: Plan, send_context: SendContext, preview: Preview | None) -> None:
-    """Show the plan and, on a terminal, ask. Raises BrakeError if the answer is no."""
+    """Show the plan and, on a terminal, ask. Raises NotConfirmedError if the answer is no."""
     config, journal = send_context.config, send_context.journal
     summary = summarize_from_journal(plan, journal, config.sending.rate, non_defaults(config))
     if not send_context.observer.confirm_plan(replace(summary, preview=preview)):
-        raise BrakeError("not confirmed", "nothing was sent")
+        raise NotConfirmedError("not confirmed", "nothing was sent")
 
 
 def _record_begin(send_context: SendContext, approval: Approval | None) -> None:

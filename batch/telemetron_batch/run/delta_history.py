@@ -102,7 +102,12 @@ def job_identity(config: RunConfig, files: Sequence[InputFile], now: float) -> J
     """Return the job that a run of these files belongs to."""
     organisation = None if config.sandbox else config.organisation
     return JobIdentity(
-        config.reports_dir, config.api_identity, account_hash_of(config), organisation, _job_key(config, files), now
+        config.reports_dir,
+        config.api_identity,
+        account_hash_of(config),
+        organisation,
+        job_key_of(config, [file.name for file in files]),
+        now,
     )
 
 
@@ -115,13 +120,13 @@ def account_hash_of(config: RunConfig) -> str | None:
     return None if config.api_key is None else key_fingerprint(config.api_identity, config.api_key.reveal())
 
 
-def _job_key(config: RunConfig, files: Sequence[InputFile]) -> tuple[str, ...]:
+def job_key_of(config: RunConfig, file_names: Sequence[str]) -> tuple[str, ...]:
     """Return what names the job: its name, else the profile, else the file names without digits."""
     if config.job is not None:
         return "job", config.job
     if config.profile is not None:
         return "profile", config.profile
-    return "files", *sorted({re.sub(r"\d+", "#", file.name) for file in files})
+    return "files", *sorted({re.sub(r"\d+", "#", name) for name in file_names})
 
 
 def find_delta(job: JobIdentity, rows: Rows, full_every: float, own_folder: Path | None = None) -> Delta:

@@ -1,6 +1,7 @@
 """The one end of a run: reconcile, write the files, conclude the journal, publish."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reconciliation.effect import has_only_ineffective_unassigns
 from telemetron_batch.reconciliation.owner_words import owner_words
 from telemetron_batch.reconciliation.reconcile import Reconciliation
+from telemetron_batch.reports.cause_summaries import top_causes
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.reports.write_all import ReportOptions, reconcile, write_files
 from telemetron_batch.run.history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
@@ -42,7 +44,10 @@ def finish_run(config: RunConfig, plan: Plan, journal: Journal) -> Summary:
     )
     ended = summary.fields["stop"] or {"reason": "finished"}
     LOGGER.info("ended: exit code %d, %s", summary.exit_code, ended["reason"])
-    return publish(config.publish, journal, summary)
+    published = publish(config.publish, journal, summary)
+    if not config.notices.notify:
+        return published
+    return replace(published, causes=top_causes(reconciliation, journal.blocks(cells={})))
 
 
 def rewrite_files(config: RunConfig, plan: Plan, journal: Journal) -> Summary:

@@ -10,11 +10,13 @@
 The command `plan` does everything up to sending in `make_plan`, and with `--save` in `save_plan`; both are apart
 because they load no HTTP library. `plan --online` also looks at the customers: `preview`.
 Every end of a run passes through `finish.finish_run`: reconcile, write the files, conclude the journal, publish.
+Around that, `announced` tells how the command ended, also if it was refused.
 The doors (command line, Airflow) call these functions; `sharding` does the same with several processes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -35,11 +37,14 @@ from telemetron_batch.journal.resume_hint import (
     resume_hint_in,
     translate_system_errors,
 )
+from telemetron_batch.notices.announce import Audience, CommandEnd, announced
+from telemetron_batch.notices.refusal import Request, refusals_announced
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.begin_planned import begin_planned_run
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
+from telemetron_batch.run.killed_runs import error_ends_recorded, untold_kills
 from telemetron_batch.run.locking import (
     LockWaiter,
     acquire_lease,
@@ -67,7 +72,7 @@ from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
 from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.clock import Clock, RealClock
-from telemetron_batch.storage.commands import command
+from telemetron_batch.storage.commands import command as shell_command
 from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.lease_files import is_in_use, remove_dead_local_lease
 from telemetron_batch.storage.log import LOGGER, log_to_file
@@ -93,12 +98,39 @@ def run(
     Raises BatchError where the run cannot start.
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
-    config, users = _with_run_id(config, clock, observer), users or SystemUsers()
+    end = CommandEnd.of(config)
+    with (
+        shared_with_group(config.shared_reports_dir),
+        announced(Audience.of(config, observer, clock), end, partial(untold_kills, config)),
+        error_ends_recorded(end, clock),
+    ):
+        config = _with_run_id(config, clock, observer)
+        end.run, end.folder = config.folder.name, config.folder
+        end.summary = _run(Command(config, observer, clock, transport, users or SystemUsers(), end))
+        return end.summary
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that makes or continues a run, and what it works with."""
+
+    config: RunConfig
+    observer: RunObserver
+    clock: Clock
+    transport: httpx2.AsyncBaseTransport | None
+    users: SystemUsers
+    end: CommandEnd
+    """How it ends, for those who are told."""
+
+
+def _run(command: Command) -> Summary:
+    """Take folder and locks of a run and make it; of a run that has finished before, return the summary."""
+    config, observer, clock = command.config, command.observer, command.clock
     folder = config.folder
     base_url = None if config.sandbox else config.base_url_flag
     resume_hint = resume_hint_in(folder, is_named=not config.run_id_generated, base_url=base_url)
-    with shared_with_group(config.shared_reports_dir), errors_with_resume_hint(folder / JOURNAL_NAME, resume_hint):
-        finished = _finished_before(config, folder, clock, observer)
+    with errors_with_resume_hint(folder / JOURNAL_NAME, resume_hint):
+        finished = _finished_before(command)
         if finished is not None:
             return finished
         config = with_until(config, clock)
@@ -107,13 +139,13 @@ def run(
             config = await_input(config, clock, observer)
             is_saved_first = config.online or config.approval is ApprovalPolicy.SECOND
             if is_saved_first and not (folder / JOURNAL_NAME).exists():
-                save_plan(config, observer, clock, users)
+                save_plan(config, observer, clock, command.users)
             with (
                 run_folder(folder),
                 acquire_run_and_key(config, folder, clock, observer) as lease,
                 run_scratch(folder, lease) as scratch,
             ):
-                return _run_in(folder, Resources(config, observer, clock, transport, users, lease, scratch))
+                return _run_in(folder, Resources(replace(command, config=config), lease, scratch))
 
 
 def _with_run_id(config: RunConfig, clock: Clock, observer: RunObserver) -> RunConfig:
@@ -130,25 +162,23 @@ def _with_run_id(config: RunConfig, clock: Clock, observer: RunObserver) -> RunC
 class Resources:
     """What a process that has taken a run works with."""
 
-    config: RunConfig
-    observer: RunObserver
-    clock: Clock
-    transport: httpx2.AsyncBaseTransport | None
-    users: SystemUsers
+    command: Command
     lease: Lease
     scratch: Scratch
 
 
 def _run_in(folder: Path, resources: Resources) -> Summary:
     """Plan, send, verify, reconcile and report a run whose folder and locks this process holds."""
-    config, observer = resources.config, resources.observer
+    command = resources.command
+    config, observer, clock = command.config, command.observer, command.clock
     plan = None
     if not (folder / JOURNAL_NAME).exists():
-        plan = create_run(config, resources.scratch, observer, resources.clock)
+        plan = create_run(config, resources.scratch, observer, clock)
     config = replace(config, files=())  # from here on the journal is the input
     with open_journal(folder, resources.lease) as journal, errors_as_stop_if_sent(journal):
         finished = _summary_if_finished(config, folder, journal)
         if finished is not None:  # by another process while this one waited for the lock
+            command.end.is_repeated = True
             return publish(config.publish, journal, finished)
         with log_to_file(
             folder / "run.log",
@@ -159,11 +189,11 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
             if plan is None:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
-            send_context = SendContext(config, plan, journal, observer, resources.clock, resources.lease)
-            begin_planned_run(plan, send_context, resources.users, resources.transport)
+            send_context = SendContext(config, plan, journal, observer, clock, resources.lease)
+            begin_planned_run(plan, send_context, command.users, command.transport)
             _record_start(send_context, plan)
-            stop = _send_and_verify(send_context, plan, resources.transport)
-            journal.set_facts(endedAt=resources.clock.wall(), stop=serialize_stop(stop))
+            stop = _send_and_verify(send_context, plan, command.transport)
+            journal.set_facts(endedAt=clock.wall(), stop=serialize_stop(stop))
             return finish_run(config, plan, journal)
 
 
@@ -174,12 +204,19 @@ def _record_start(send_context: SendContext, plan: Plan) -> None:
     for sentence in non_defaults(config):
         LOGGER.info("%s", sentence)
     config_facts = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
-    record_first_start(journal, send_context.clock.wall())
+    now = send_context.clock.wall()
+    record_first_start(journal, now)
     journal.set_facts(
-        stop=None, endedAt=None, standing=None, ownerWords=None, airflow=dict(config.airflow), **config_facts
+        stop=None,
+        endedAt=None,
+        workingSince=now,
+        standing=None,
+        ownerWords=None,
+        airflow=dict(config.airflow),
+        **config_facts,
     )
     if config.airflow:
-        journal.record_event(send_context.clock.wall(), "airflow", describe(config.airflow))
+        journal.record_event(now, "airflow", describe(config.airflow))
 
 
 def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.AsyncBaseTransport | None) -> Stop | None:
@@ -193,11 +230,12 @@ def _send_and_verify(send_context: SendContext, plan: Plan, transport: httpx2.As
     return stop
 
 
-def _finished_before(config: RunConfig, folder: Path, clock: Clock, observer: RunObserver) -> Summary | None:
+def _finished_before(command: Command) -> Summary | None:
     """Return the summary of a run that has finished, without a lock and without a key; None of any other run.
 
     Publishes the files where an earlier process could not.
     """
+    config, folder = command.config, command.config.folder
     require_ours(folder / JOURNAL_NAME)
     if not (folder / JOURNAL_NAME).exists() or is_in_use(folder / LOCK_NAME):
         return None
@@ -206,10 +244,11 @@ def _finished_before(config: RunConfig, folder: Path, clock: Clock, observer: Ru
         nothing_left = finished is not None and is_published(config.publish, folder, journal)
     if finished is None:
         return None
-    remove_dead_local_lease(folder / LOCK_NAME, LockWaiter.of(config, clock, observer).owner)
+    waiter = LockWaiter.of(config, command.clock, command.observer)
+    remove_dead_local_lease(folder / LOCK_NAME, waiter.owner)
     if nothing_left:
+        command.end.is_repeated = True
         return finished
-    waiter = LockWaiter.of(config, clock, observer)
     with acquire_lease(lock_of_run(folder), waiter) as lease, open_journal(folder, lease) as journal:
         return publish(config.publish, journal, finished)
 
@@ -249,8 +288,9 @@ def resume(
 
     With `out_of_order` also where a newer run of its job has sent something since. `verify` says where the key goes.
     """
-    retry_command = f"{command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
-    config = continued_config(folder, environ, retry_command)
+    retry_command = f"{shell_command('resume', folder)}{' --out-of-order' if out_of_order else ''}"
+    with refusals_announced(Request({}, environ, folder.name), observer, clock):
+        config = continued_config(folder, environ, retry_command)
     brakes = replace(config.brakes, out_of_order=config.brakes.out_of_order or out_of_order)
     return run(replace(config, brakes=brakes), observer=observer, clock=clock)
 
@@ -271,7 +311,7 @@ def verify(
     all customers were asked: then the files are unchanged, and the same command continues.
     """
     clock, observer = clock or RealClock(), observer or RunObserver()
-    config = continued_config(folder, environ, command("verify", folder))
+    config = continued_config(folder, environ, shell_command("verify", folder))
     require_can_send(config, clock)
     with (
         acquire_run_and_key(config, folder, clock, observer) as lease,
@@ -299,7 +339,7 @@ def _require_begun(journal: Journal, what: str) -> None:
     """Raise JournalError for a run whose plan was saved and which has not begun: it has no outcomes."""
     if journal.is_unsent_plan:
         name = journal.path.parent.name
-        resume = command("resume", journal.path.parent, journal.base_url_flag)
+        resume = shell_command("resume", journal.path.parent, journal.base_url_flag)
         raise JournalError(f"run {name} is only planned, so there is nothing to {what}", f"to send it, run {resume}")
 
 

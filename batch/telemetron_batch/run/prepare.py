@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
-from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError
+from telemetron_batch.domain.errors import BrakeError, ConfigError, InputError, JournalError, NotConfirmedError
 from telemetron_batch.domain.file_names import is_reserved
 from telemetron_batch.domain.model import InputFile, OwnersOption
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
@@ -116,7 +116,7 @@ def create_run(
         for warning in plan_summary.warnings:
             observer.on_message("warning", warning)
         if not observer.confirm_plan(plan_summary):
-            raise BrakeError("not confirmed", "nothing was sent")
+            raise NotConfirmedError("not confirmed", "nothing was sent")
         facts = {**run_facts(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at)}
         facts |= make_extra_facts(DraftedRun(plan, facts, draft))
     except BaseException:
@@ -233,7 +233,8 @@ def refuse_repeated_content(
         return
     former = previous_run_of_same_content(files, config.api_identity, others)
     if former is not None and not observer.confirm_repeat(former):
-        raise BrakeError(
+        kind = NotConfirmedError if observer.asks else BrakeError
+        raise kind(
             f"run {former} has already processed exactly this content",
             "nothing was sent; if it shall be processed again, say --again",
         )

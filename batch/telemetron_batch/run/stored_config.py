@@ -9,7 +9,7 @@ from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.key_source import KEY_OPTIONS, KeySource
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.config.sources import PROFILE_VARIABLES
-from telemetron_batch.config.stored import ACCESS_OPTIONS, load_stored_config, with_access
+from telemetron_batch.config.stored import CALLER_OPTIONS, load_stored_config, with_access
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.run.locking import require_run, stored_facts
 from telemetron_batch.run.requirements import is_redacted
@@ -27,7 +27,7 @@ def continued_config(folder: Path, environ: Mapping[str, str], retry_command: st
     if is_redacted(options.get("limit_url", "")) and environ.get(variable):
         options["limit_url"] = environ[variable]
     options |= _given_now(environ)
-    wanted = resolve((), {"sandbox": True}, _naming(ACCESS_OPTIONS, environ))
+    wanted = resolve((), {"sandbox": True}, _naming(CALLER_OPTIONS, environ))
     key_source = KeySource() if options.get("sandbox") else _key_source_of_caller(environ)
     if key_source.is_command:
         options.pop("api_key_file", None)
@@ -35,7 +35,7 @@ def continued_config(folder: Path, environ: Mapping[str, str], retry_command: st
     config = with_access(load_stored_config(folder, options, keep), wanted.sending, retry_command)
     if key_source.is_command or not config.key_source.is_given:
         config = replace(config, key_source=key_source)
-    return replace(config, base_url_flag=base_url_flag)
+    return replace(config, base_url_flag=base_url_flag, notices=wanted.notices)
 
 
 def _key_source_of_caller(environ: Mapping[str, str]) -> KeySource:
@@ -46,7 +46,7 @@ def _key_source_of_caller(environ: Mapping[str, str]) -> KeySource:
 
 def _given_now(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options of the environment that override the recorded ones."""
-    given = {one.key: environ.get(one.variable) for one in OPTIONS if one.for_resume and one.key not in ACCESS_OPTIONS}
+    given = {one.key: environ.get(one.variable) for one in OPTIONS if one.for_resume and one.key not in CALLER_OPTIONS}
     return {key: text for key, text in given.items() if text}
 
 

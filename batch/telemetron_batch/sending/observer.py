@@ -16,6 +16,16 @@ class RunObserver:
     interrupt: CancelToken | None = None
     """Token that stops the run. If None, signals stop it, as in a terminal."""
 
+    @property
+    def is_attended(self) -> bool:
+        """Whether a person sees messages at once, at a terminal."""
+        return False
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person answers the questions."""
+        return False
+
     def confirm_plan(self, plan: PlanSummary) -> bool:  # noqa: ARG002
         """Return whether this plan is to be sent."""
         return True

@@ -1,6 +1,6 @@
 """Merge the journals of all shards into the run's journal, and report the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,15 +10,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from telemetron_batch.config.notices import NoticeOptions
 from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.arrays import Ints
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.stops import Advice, ExitCode, Stop, StopReason
-from telemetron_batch.journal.facts import Fact
+from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.facts_reader import LOST_IN_SHARDS
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.notices.announce import CommandEnd, announced
+from telemetron_batch.notices.refusal import Request, audience_of
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run.finish import finish_run, load_stop_reason, parse_stop, serialize_stop
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_scratch
@@ -149,19 +152,29 @@ def _reason_open(journal: Journal) -> Stop:
     return Stop(StopReason.SHARD_HOLDS_ENDED if assigned else StopReason.SHARD_ASSIGNS_OPEN)
 
 
-def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
+def merge_and_report(
+    folder: Path, *, xlsx: bool = False, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+) -> Summary:
     """Merge the journals of all shards into the run's journal, then write its files like those of any run.
 
-    Raises LockedError while a shard is working, and JournalError, before anything is changed, if a shard has
-    lost what was gathered from it before.
+    The options in `environ` say who hears of this end. Raises LockedError while a shard is working, and JournalError,
+    before anything is changed, if a shard has lost what was gathered from it before.
     """
     clock = clock or RealClock()
+    audience, end = audience_of(Request({}, environ or {}), None, clock), CommandEnd(folder.name, folder)
+    with announced(audience, end):
+        end.summary = _merge(folder, audience.options, end, clock, xlsx=xlsx)
+        return end.summary
+
+
+def _merge(folder: Path, notices: NoticeOptions, end: CommandEnd, clock: Clock, *, xlsx: bool) -> Summary:
     waiting = LockWaiter.no_wait(folder.name, clock)
     with ExitStack() as stack:
         lease = stack.enter_context(acquire_lease(lock_of_run(folder), waiting))
         journal = stack.enter_context(open_journal(folder, lease))
         layout = ShardLayout.of(journal)
         assert layout is not None  # noqa: S101 - only such runs are merged
+        end.is_repeated = is_finished(journal.fact)
         for shard in layout.shards:
             require_journal(folder, shard, gathered_from(journal, shard))
             require_shard(folder, shard.number)
@@ -179,4 +192,5 @@ def merge_and_report(folder: Path, *, xlsx: bool = False, clock: Clock | None = 
         stop = shards.stop(journal.settled_of(plan.calls).devices < plan.sizes())
         journal.set_facts(endedAt=shards.ended(clock.wall()), stop=serialize_stop(stop), quiet=shards.late_effect_s)
         config = load_stored_config(folder, journal.fact(Fact.OPTIONS), with_key=False)
-        return finish_run(replace(config, xlsx=config.xlsx or xlsx), plan, journal)
+        end.empty_exit_code = config.brakes.empty_exit_code
+        return finish_run(replace(config, xlsx=config.xlsx or xlsx, notices=notices), plan, journal)

@@ -1,5 +1,6 @@
 """Report a run, sharded or not."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from telemetron_batch.journal.facts import Fact
@@ -12,13 +13,16 @@ from telemetron_batch.storage.clock import Clock
 
 
 @translate_system_errors()
-def report_run(folder: Path, *, xlsx: bool = False, clock: Clock | None = None) -> Summary:
+def report_run(
+    folder: Path, *, xlsx: bool = False, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+) -> Summary:
     """Write the files of a run again from its journal, with `xlsx` also the workbooks. Raises BatchError.
 
-    For a sharded run, the journals of the shards are merged first.
+    For a sharded run, the journals of the shards are merged first, which is its end: the options in `environ` say who
+    hears of it.
     """
     require_run(folder)
     (division,) = stored_facts(folder, Fact.SHARD_LAYOUT)
     if division is not None:
-        return merge_and_report(folder, xlsx=xlsx, clock=clock)
+        return merge_and_report(folder, xlsx=xlsx, environ=environ, clock=clock)
     return pipeline.report(folder, xlsx=xlsx)

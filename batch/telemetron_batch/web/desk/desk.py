@@ -236,6 +236,7 @@ class Desk:
             key_source=KeySource() if config.sandbox else ours.key_source.unread(),
             sending=replace(config.sending, limit_url=ours.sending.limit_url),
             organisation=ours.organisation,
+            notices=ours.notices,
             online=ours.online,
             lock_dir=ours.lock_dir,
             base_url_flag=ours.base_url_flag,
