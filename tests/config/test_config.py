@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 
 from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.key_source import KeyFile, KeySource
+from telemetron_batch.config.network import ProxyMode
+from telemetron_batch.config.notices import DEFAULT_NOTIFY_ON, NoticeOptions
 from telemetron_batch.config.option_values import CountOrPercent
 from telemetron_batch.config.options import OPTIONS, Option
+from telemetron_batch.config.partial import usable_notice_options
 from telemetron_batch.config.rate import Rate
 from telemetron_batch.config.sources import unknown_variables
+from telemetron_batch.config.stored import load_stored_config
 from telemetron_batch.domain.actions import Action
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.model import Secret
@@ -39,6 +43,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "run-id": ("night-1", "night-2"),
     "rate": ("5/s", "7/min"),
     "limit-url": ("redis://127.0.0.1:6379/0", "rediss://limits.example/1"),
+    "notify": ("json://127.0.0.1:8080", "mailtos://mail.example"),
+    "notify-on": ("finished", "stopped,refused"),
+    "ping": ("https://ping.example", "http://127.0.0.1:9"),
+    "ping-fail-on": ("attention", "failure"),
+    "metrics": ("one.prom", "two.prom"),
     "concurrency": ("3", "4"),
     "chunk-size": ("3", "4"),
     "timeout": ("5", "6.5"),
@@ -114,6 +123,11 @@ BAD: dict[str, list[str]] = {
         "redis://[::1",
         "redis://a b",
     ],
+    "notify": ["mail.example", "json://", "json://a b", "# nothing", "json://[::1 x"],
+    "notify-on": ["sometimes", "stopped;refused", ","],
+    "ping": ["ping.example", "ftp://ping.example", "https://", "https://a.example:0", "https://a.example/#x"],
+    "ping-fail-on": ["always"],
+    "metrics": [" "],
     "concurrency": ["0", "-1", "1.5", "many", "9" * 13],
     "chunk-size": ["0", "1e3"],
     "timeout": ["0", "soon", "-1", "nan", "inf", "1 fortnight"],
@@ -344,6 +358,50 @@ def test_a_redis_password_is_not_printed_or_recorded() -> None:
     assert config.given_options == {"limit_url": "redis://***@a.example:6380/1"}
     assert "hunter2" not in repr(config)
     assert [secret.reveal() for secret in config.secrets] == ["hunter2"]
+
+
+def test_what_is_recorded_of_urls_of_notices_is_scheme_and_host(folder: Path) -> None:
+    (folder / "urls").write_text("# the night watch\njsons://me:hunter2@hook.example:8443/secretpath?x=hunter2\n")
+    (folder / "urls").chmod(0o600)
+    config = resolved(
+        {
+            "notify": ("@urls", "slack://tokenAAAA/tokenBBBB/tokenCCCC"),
+            "ping": "https://u:hunter2@ping.example/ab12cd34ef",
+        }
+    )
+    assert [url.reveal() for url in config.notices.notify][1:] == ["slack://tokenAAAA/tokenBBBB/tokenCCCC"]
+    assert config.given_options == {
+        "notify": ["jsons://hook.example:8443", "slack://***"],
+        "ping": "https://ping.example",
+    }
+    assert "hunter2" not in repr(config)
+    secrets = {secret.reveal() for secret in config.secrets}
+    assert {"hunter2", "secretpath", "tokenAAAA", "tokenCCCC", "ab12cd34ef"} <= secrets
+    assert not {"ping.example", "hook.example:8443"} & secrets
+
+
+def test_a_variable_holds_several_urls_which_may_contain_commas() -> None:
+    text = "mailto://a.example?to=ann@x.com,bob@x.com,json://b.example  json://c.example"
+    urls = [url.reveal() for url in resolved({}, {"TELEMETRON_NOTIFY": text}).notices.notify]
+    assert urls == ["mailto://a.example?to=ann@x.com,bob@x.com", "json://b.example", "json://c.example"]
+
+
+def test_refused_urls_of_notices_are_not_printed() -> None:
+    assert "hunter2" not in refused({"notify": ("me:hunter2@mail.example",), "ping": "ftp://me:hunter2@ping.example"})
+
+
+def test_a_journal_does_not_say_who_hears_of_an_end() -> None:
+    given = resolved({"notify": ("json://a.example/secret1",), "ping": "https://p.example/1", "metrics": "m.prom"})
+    stored = load_stored_config(Path("reports/night"), given.given_options, with_key=False)
+    assert stored.notices == NoticeOptions()
+
+
+def test_options_of_notices_are_read_also_if_others_are_wrong() -> None:
+    flags = {"notify": ("json://a.example", "nonsense"), "rate": "fast", "notify_on": "never"}
+    options, network = usable_notice_options(flags, {"TELEMETRON_PROFILE": "missing", "TELEMETRON_PROXY": "none"})
+    assert [url.reveal() for url in options.notify] == ["json://a.example"]
+    assert (options.notify_on, options.profile) == (DEFAULT_NOTIFY_ON, "missing")
+    assert network.proxy is ProxyMode.NONE
 
 
 # Values

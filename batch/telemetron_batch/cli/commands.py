@@ -97,9 +97,12 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         with tell_refusal(flags, ", ".join(Path(file).name for file in files)):
             config = _configure(files, flags)
-            _check_shard(config)
-        if not files and config.shard is None and config.run_id is not None and is_run(config.folder):
-            _resume_planned(config, flags)
+            is_planned = not files and config.shard is None and config.run_id is not None and is_run(config.folder)
+            planned_flags = _flags_of_planned(config, flags) if is_planned else {}
+            if not is_planned:
+                _check_shard(config)
+        if is_planned:
+            _resume_planned(config, flags, planned_flags)
         _warn_of_airflow(config)
         from telemetron_batch.cli.terminal import TerminalObserver
 
@@ -110,11 +113,8 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     raise SystemExit(summary.exit_code)
 
 
-def _resume_planned(config: Any, flags: Mapping[str, Any]) -> None:
-    """Do what `resume` does, for `run --run-id ID` without FILE: the plan of that run, with its own options."""
-    import_pyarrow_without_pandas()
-    from telemetron_batch.run import pipeline
-
+def _flags_of_planned(config: Any, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `run --run-id ID` without FILE that go on to `resume`. Raises ConfigError for others."""
     more = {"as_json": config.output.json, "verbose": config.output.verbose, "quiet": config.output.quiet}
     more |= {one.key: flags[one.key] for one in (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS)}
     taken = {"config", "profile", "reports_dir", "run_id", "yes", "no_progress", "out_of_order"}
@@ -123,6 +123,14 @@ def _resume_planned(config: Any, flags: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"--{ignored[0]} cannot be given to a planned run without its FILE", "name the file too, or leave it out"
         )
+    return more
+
+
+def _resume_planned(config: Any, flags: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Do what `resume` does, for `run --run-id ID` without FILE: the plan of that run, with its own options."""
+    import_pyarrow_without_pandas()
+    from telemetron_batch.run import pipeline
+
     resume = partial(pipeline.resume, out_of_order=bool(flags["out_of_order"]))
     _resume_or_verify(resume, config.folder, shared_reports_dir=bool(flags["shared_reports_dir"]), **more)
 

@@ -24,9 +24,9 @@ _NOTIFY_CODES = {
 @options_where(lambda option: option.for_notify)
 @VERBOSE
 def notify_command(*, is_test: bool, verbose: bool, **flags: Any) -> None:
-    """Try the messages and the ping that tell how a run ended.
+    """Send test messages and a test ping.
 
-    The ping is that of a run which ended well.
+    They go where a run tells how it ended. The ping is that of a run which ended well.
     """
     with exit_on_error(verbose=verbose):
         if not is_test:

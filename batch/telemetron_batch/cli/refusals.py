@@ -49,9 +49,12 @@ def tell_usage_error(error: click.UsageError, arguments: Sequence[str]) -> None:
 
 
 def _tell(exc: Exception, flags: Mapping[str, Any], run: str) -> None:
-    from telemetron_batch.notices.refusal import Request, announce_refusal
+    from telemetron_batch.config.partial import usable_notice_options
 
-    if flags.get("shard") is None:
+    options, _ = usable_notice_options(flags, os.environ)
+    if options.is_wanted and flags.get("shard") is None:
+        from telemetron_batch.notices.refusal import Request, announce_refusal
+
         name = run or str(flags.get("run_id") or "")
         announce_refusal(exc, Request(flags, os.environ, name), _PlainObserver())
 

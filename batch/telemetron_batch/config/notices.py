@@ -5,7 +5,7 @@ They are those of the command that ends, never those of a journal: a journal hol
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -81,7 +81,7 @@ class NoticeOptions:
     ping_fail_on: PingFailure = PingFailure.FAILURE
     metrics: str | None = None
     """The file for Prometheus."""
-    profile: str = ""
+    profile: str = field(default="", compare=False, repr=False)
     """The profile that the command names; "" for none."""
 
     @property

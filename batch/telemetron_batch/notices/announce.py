@@ -17,7 +17,7 @@ from telemetron_batch.domain.errors import BatchError, ConfigError, PathError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.notices import policy, text
-from telemetron_batch.notices.deliveries import Deliveries, Delivered, Delivery, Work
+from telemetron_batch.notices.deliveries import Delivered, Deliveries, Delivery, Work
 from telemetron_batch.notices.ending import Ending, ending_of_error, ending_of_summary
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.sending.observer import RunObserver

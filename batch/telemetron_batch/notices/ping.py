@@ -56,14 +56,17 @@ def _request(parts: SplitResult, suffix: str, body: str) -> httpx2.Request:
 
 def _open_transport(parts: SplitResult, network: NetworkOptions) -> httpx2.HTTPTransport:
     """Return connections by the proxy that the options or the environment name."""
-    is_named = isinstance(network.proxy, Secret)
-    chosen = network.proxy if isinstance(network.proxy, Secret) else None
-    if not is_named:
-        found = choose_proxy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", network.proxy)
-        chosen = None if found is None else found.url
-    context = _tls_context(network)
-    proxy = None if chosen is None else httpx2.Proxy(chosen.reveal(), ssl_context=context)
+    context, url = _tls_context(network), _proxy_url(parts, network)
+    is_secure = url is not None and url.startswith("https:")
+    proxy = None if url is None else httpx2.Proxy(url, ssl_context=context if is_secure else None)
     return httpx2.HTTPTransport(verify=context, proxy=proxy, trust_env=False)
+
+
+def _proxy_url(parts: SplitResult, network: NetworkOptions) -> str | None:
+    if isinstance(network.proxy, Secret):
+        return network.proxy.reveal()
+    chosen = choose_proxy(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", network.proxy)
+    return None if chosen is None else chosen.url.reveal()
 
 
 def _tls_context(network: NetworkOptions) -> ssl.SSLContext:

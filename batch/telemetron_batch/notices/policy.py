@@ -26,10 +26,12 @@ def kind_of(ending: Ending) -> EndKind | None:
 
     Another process has the run, a person declined it, or it had finished before.
     """
-    if ending.is_declined or ending.is_repeated or is_lost_to_another_process(ending):
+    if ending.is_declined or ending.is_repeated:
         return None
     if ending.is_empty:
         return EndKind.FINISHED
+    if is_lost_to_another_process(ending):
+        return None
     return _KINDS.get(ExitCode(ending.exit_code))
 
 
