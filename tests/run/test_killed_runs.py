@@ -41,7 +41,7 @@ def killed(desk: Desk, run: str, name: str = "erp-1.csv", **flags: Any) -> Path:
         raise Death
 
     desk.server.script = die
-    with suppress(Death):
+    with suppress(BaseExceptionGroup):
         desk.run(desk.file(ROWS, name), run_id=run, **flags)
     desk.server.script = lambda _: None
     folder = desk.folder / "reports" / run
@@ -112,7 +112,7 @@ def test_a_run_that_ended_by_an_error_was_not_killed(desk: Desk, listener: Liste
         raise Death
 
     desk.server.script = die
-    with suppress(Death):
+    with suppress(BaseExceptionGroup):
         desk.run(desk.file(ROWS, "erp-1.csv"), run_id="n1")
     desk.server.script = lambda _: None
     run(desk, listener, "n2")
