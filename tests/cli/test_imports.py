@@ -22,10 +22,12 @@ HEAVY = {
     *DATA,
     *HTTP,
     *SANDBOX,
+    "apprise",
     "argon2",
     "fsspec",
     "jinja2",
     "pandas",
+    "prometheus_client",
     "python_multipart",
     "redis",
     "tomlkit",
@@ -120,6 +122,25 @@ def test_a_run_imports_what_its_options_need(folder: Path, base_url: str) -> Non
         run = ("run", "a.csv", "--yes", "--run-id", str(number), "--again", *options)
         assert imported_by(*run, exit_code=0, folder=folder) == libraries
     assert imported_by("runs", exit_code=0, folder=folder) == {*TERMINAL, "sqlite3"}
+
+
+def test_who_hears_of_an_end_is_reached_by_libraries_that_only_their_options_import(
+    folder: Path, base_url: str
+) -> None:
+    always = {*TERMINAL, *DATA, *HTTP, "jinja2"}
+    nowhere = f"127.0.0.1:{free_port()}"
+    runs = {
+        ("--ping", f"http://{nowhere}"): always,
+        ("--metrics", "t.prom"): {*always, "prometheus_client"},
+        ("--notify", f"json://{nowhere}"): {*always, "apprise"},
+    }
+    for number, (options, libraries) in enumerate(runs.items()):
+        run = ("run", "a.csv", "--run-id", str(number), "--again", "--base-url", base_url, *options)
+        assert imported_by(*run, exit_code=0, folder=folder) == libraries
+    refused = ("run", "a.csv", "--rate", "fast", "--metrics", "t.prom")
+    assert (
+        imported_by(*refused, exit_code=2, folder=folder) <= {"numpy", "pyarrow", "sqlite3", "prometheus_client"} | HTTP
+    )
 
 
 @pytest.mark.parametrize("command", ["resume", "undo", "verify", "report"])

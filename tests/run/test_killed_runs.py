@@ -62,7 +62,7 @@ def test_the_next_night_tells_it_once(desk: Desk, listener: Listener) -> None:
     run(desk, listener, "n2")
     [message] = listener.messages
     assert message["title"] == "telemetron-batch: n1 stopped: its process was killed, or the machine went down"
-    assert f"What to do: run telemetron-batch resume {folder}\n" in message["message"]
+    assert f"What to do: run telemetron-batch resume {folder} --base-url http" in message["message"]
     run(desk, listener, "n3", "erp-3.csv", again=True)
     assert len(listener.messages) == 1
 

@@ -30,6 +30,7 @@ from telemetron_batch.sharding.run_shard import run_shard
 from telemetron_batch.sharding.shard_plan import ShardedPlan, plan_shards
 from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import ENVIRON, KEY, Desk, Ran
+from tests.support.listeners import listening
 from tests.support.scripted import BASE_URL, Event, Loses, Rewrites, Says, ScriptedServer, Seen
 
 A, B, C, D = "a@x.com", "b@x.com", "c@x.com", "d@x.com"
@@ -227,6 +228,27 @@ def test_the_baseline_of_shards_is_merged(tmp_path: Path) -> None:
 
 
 # Continuing
+
+
+def test_the_merge_of_the_shards_is_told_once_and_no_shard_is(tmp_path: Path) -> None:
+    desk, rows = desk_with(tmp_path / "d", passed_on(3)), passed_on(3)
+    with listening() as listener:
+        environ = {
+            "TELEMETRON_NOTIFY": f"json://{listener.host}",
+            "TELEMETRON_NOTIFY_ON": "finished,attention,stopped",
+            "TELEMETRON_PING": f"http://{listener.host}/p",
+        }
+        urls = {"notify": (environ["TELEMETRON_NOTIFY"],), "ping": environ["TELEMETRON_PING"]}
+        sharded = Shards(desk, rows, 2)
+        sharded.run(1, Phase.UNASSIGN, **urls)
+        report_run(sharded.plan.folder, environ=environ)
+        assert len(listener.titles) == 1
+        assert " stopped: " in listener.titles[0]
+        sharded.run_all()
+        for _ in range(2):
+            summary = report_run(sharded.plan.folder, environ=environ)
+        assert (summary.fields["state"], len(listener.titles)) == ("finished", 2)
+        assert [path for path, _ in listener.pings] == ["/p/start", "/p/fail", *["/p/start", "/p"] * 2]
 
 
 def test_repeating_a_finished_shard_sends_nothing(tmp_path: Path) -> None:

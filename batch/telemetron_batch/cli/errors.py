@@ -142,7 +142,7 @@ class OneLineErrorGroup(click.Group):
             click.echo(exc.format_message(), err=True)
             sys.exit(ExitCode.NOT_STARTED)
         except click.UsageError as exc:
-            tell_usage_error(exc, given)
+            tell_usage_error(exc, self, given)
             command = exc.ctx.command_path if exc.ctx else "telemetron-batch"
             problem = " ".join(exc.format_message().split())
             print_error(f"Error: {problem.removesuffix('.')}. See {command} --help.")

@@ -37,15 +37,15 @@ def tell_refusal(flags: Mapping[str, Any], run: str = "") -> Iterator[None]:
         raise
 
 
-def tell_usage_error(error: click.UsageError, arguments: Sequence[str]) -> None:
+def tell_usage_error(error: click.UsageError, group: click.Group, arguments: Sequence[str]) -> None:
     """Tell that a command about a run was called with arguments that it cannot use."""
-    command = None if error.ctx is None else error.ctx.command
-    if error.ctx is None or command is None or command.name not in _COMMANDS:
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    if name not in _COMMANDS:
         return
-    at = arguments.index(command.name) if command.name in arguments else len(arguments)
     problem = " ".join(error.format_message().split()).removesuffix(".")
-    refused = ConfigError(problem, f"see {error.ctx.command_path} --help")
-    _tell(refused, _usable_flags(command, [*arguments[at + 1 :]]), "")
+    refused = ConfigError(problem, f"see telemetron-batch {name} --help")
+    own = [*arguments[arguments.index(name) + 1 :]]
+    _tell(refused, _usable_flags(group.commands[name], own), "")
 
 
 def _tell(exc: Exception, flags: Mapping[str, Any], run: str) -> None:
