@@ -17,6 +17,7 @@ The packages, the lowest first. A package imports only from lower ones, here tho
     reconciliation  answers -> one outcome for each row
     verification    what customers hold, compared with what a run did
     reports         the files that people read
+    notices         tell people and monitoring how a run ended
     run             one run from start to end
     sharding        one run by several processes or machines
     comparison      what customers hold -> input files
