@@ -8,12 +8,14 @@ import pytest
 
 from telemetron_batch.config.config import resolve
 from telemetron_batch.config.notices import NoticeOptions
-from telemetron_batch.domain.errors import BatchError, ConfigError
+from telemetron_batch.domain.errors import BatchError, ConfigError, LockedError
 from telemetron_batch.domain.model import Secret
+from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.notices.announce import Audience, CommandEnd, announced
 from telemetron_batch.notices.deliveries import Deliveries
 from telemetron_batch.run import pipeline
 from telemetron_batch.sending.observer import RunObserver
+from telemetron_batch.storage.lock import Lock, LockOwner
 from tests.conftest import ENVIRON, KEY, Desk, FakeClock, Ran
 from tests.support.listeners import Listener, listening
 from tests.support.listening import free_port
@@ -137,6 +139,25 @@ def test_an_empty_input_is_finished_with_its_own_code(desk: Desk, listener: List
     assert told(desk, [], listener, empty_exit_code="99").summary.exit_code == 99
     assert listener.titles == ["telemetron-batch: r1: The input has no rows; nothing was sent"]
     assert pings(listener) == [("/start", ""), ("", "99")]
+
+
+def test_a_brake_on_the_way_is_a_stop(desk: Desk, listener: Listener) -> None:
+    desk.server.script = lambda _: Says(404, {"error": "Customer not found"})
+    rows = [(A, f"SN-{number}", "unassign") for number in range(5)]
+    assert told(desk, rows, listener, max_failed="0").summary.exit_code == 5
+    assert [title.partition(": 5")[0] for title in listener.titles] == ["telemetron-batch: r1 stopped"]
+    assert pings(listener)[-1] == ("/fail", "5")
+    assert exit_code_metric(desk) == "5.0"
+
+
+def test_a_run_that_another_process_has_is_told_by_that_process(desk: Desk, listener: Listener) -> None:
+    folder = desk.folder / "reports" / "r1"
+    folder.mkdir(parents=True, mode=0o700)
+    held = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "the run")
+    with pytest.raises(LockedError):
+        told(desk, GOOD, listener)
+    held.release()
+    assert (listener.titles, pings(listener)) == ([], [("/start", ""), ("/fail", "6")])
 
 
 def test_a_no_to_the_question_is_no_news(desk: Desk, listener: Listener) -> None:

@@ -5,8 +5,9 @@ import pytest
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.notices.messages import is_known, send_message
 from telemetron_batch.notices.text import Message
-from tests.support.listeners import listening, taking_mail
+from tests.support.listeners import listening
 from tests.support.listening import free_port
+from tests.support.mailbox import taking_mail
 
 MESSAGE = Message("telemetron-batch: night stopped", "night stopped: é <b>.\n\nWhat to do: run it again")
 

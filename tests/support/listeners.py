@@ -1,19 +1,12 @@
-"""Servers that hear of the ends of runs: webhooks and pings over HTTP, and mail."""
+"""A web server that hears of the ends of runs: webhooks and pings."""
 
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
-
-from tests.support.listening import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +95,3 @@ def listening(**settings: Any) -> Iterator[Listener]:
             listener.closing.set()
             server.shutdown()
             thread.join()
-
-
-class MailBox:
-    """Takes all mail."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-
-    async def handle_DATA(self, _: SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802 - the library's name
-        """Keep a mail."""
-        content = envelope.content
-        assert isinstance(content, bytes)
-        self.mails.append(message_from_bytes(content, policy=policy.default))
-        return "250 OK"
-
-
-@contextmanager
-def taking_mail() -> Iterator[tuple[MailBox, int]]:
-    """Run a mail server on a free port; yield its mailbox and its port."""
-    box, port = MailBox(), free_port()
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    try:
-        yield box, port
-    finally:
-        controller.stop()

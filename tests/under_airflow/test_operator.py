@@ -23,8 +23,9 @@ from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.storage.log import LOGGER
 from tests.conftest import HEADER
 from tests.support.faulty import Arrived, FaultyServer
+from tests.support.listeners import listening
 from tests.support.scripted import Event, Hangs, Says
-from tests.under_airflow.conftest import KEY, DagRun, dags
+from tests.under_airflow.conftest import KEY, DagRun, connection, dags
 
 RunDag = Callable[..., DagRun]
 
@@ -65,6 +66,20 @@ def test_summary_and_journal_name_the_task(run_dag: RunDag, places: dict[str, st
     run = run_dag("plain", **places)
     told = run.task("send").xcom()["airflow"]
     assert told == {"dagId": "plain", "taskId": "send", "dagRunId": run.run.run_id, "tryNumber": "1"}
+
+
+def test_the_end_of_a_task_is_told_once_also_if_its_options_are_refused(
+    run_dag: RunDag, places: dict[str, str], server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening() as listener:
+        told = {"ping": f"http://{listener.host}/p"}
+        monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(server, **told))
+        assert run_dag("plain", **places).task("send").state == "success"
+        assert listener.pings == [("/p/start", ""), ("/p", "0")]
+        monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", connection(server, **told, rate="fast"))
+        assert run_dag("plain", **places).task("send").state == "failed"
+        assert listener.pings[2:] == [("/p/fail", "2")]
+        assert KEY not in str(listener.heard)
 
 
 def test_the_link_leads_to_the_report(run_dag: RunDag, places: dict[str, str]) -> None:

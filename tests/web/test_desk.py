@@ -23,6 +23,7 @@ from telemetron_batch.web.people import Role, User
 from tests.conftest import KEY
 from tests.support.books import reconciliation_of
 from tests.support.clerk import Office
+from tests.support.listeners import listening
 
 FLAGS = {"column": ["customerEmail=customer", "deviceIdentifier=serial"], "action": "unassign"}
 
@@ -81,6 +82,20 @@ def test_runs_are_sent_one_after_the_other_in_the_order_of_their_confirmation(of
     assert last.progress is None
     office.settled()
     assert [int(one.customer.partition("@")[0][1:]) // 10 for one in office.server.seen] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_run_of_the_page_is_told_to_those_whom_the_options_of_the_server_name(tmp_path: Path) -> None:
+    with listening() as listener:
+        urls = {"notify": (f"json://me:sesame99@{listener.host}/x",), "ping": f"http://{listener.host}/p"}
+        office = Office(tmp_path, **urls, notify_on="finished")
+        run = planned(office)
+        assert listener.heard == []
+        office.desk.send(run, "anna")
+        office.settled()
+        office.close()
+        assert listener.titles == [f"telemetron-batch: {run}: All 3 rows are where they should be"]
+        assert listener.pings == [("/p/start", ""), ("/p", "0")]
+    assert b"sesame99" not in b"".join(path.read_bytes() for path in office.reports.rglob("*") if path.is_file())
 
 
 def test_a_run_is_not_queued_twice(office: Office) -> None:
