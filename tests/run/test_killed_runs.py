@@ -128,6 +128,16 @@ def test_a_command_that_never_began_to_work_leaves_the_kill_to_the_next(desk: De
     assert [title.startswith("telemetron-batch: n1 stopped") for title in listener.titles] == [True]
 
 
+@pytest.mark.parametrize("others", [{"notify": ()}, {"notify_on": "refused"}])
+def test_a_command_that_tells_no_stops_leaves_the_kill_to_the_next(
+    others: dict[str, Any], desk: Desk, listener: Listener
+) -> None:
+    killed(desk, "n1")
+    run(desk, listener, "n2", ping=f"http://{listener.host}/p", **others)
+    run(desk, listener, "n3", "erp-3.csv", again=True)
+    assert [title.startswith("telemetron-batch: n1 stopped") for title in listener.titles] == [True]
+
+
 def test_a_damaged_journal_and_strange_folders_do_not_keep_a_run_from_starting(desk: Desk, listener: Listener) -> None:
     folder = killed(desk, "n1")
     (folder / JOURNAL_NAME).write_bytes(b"garbage")

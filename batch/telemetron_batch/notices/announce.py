@@ -93,7 +93,7 @@ def announced(
     try:
         require_usable(audience.options)
         started += begin_ping(audience, policy.START, "")
-        for earlier in earlier_ends():
+        for earlier in earlier_ends() if policy.tells_stops(audience.options) else ():
             _tell(audience, earlier)
         yield end
     except BaseException as exc:

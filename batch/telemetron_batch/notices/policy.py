@@ -40,6 +40,11 @@ def is_told(ending: Ending, options: NoticeOptions) -> bool:
     return kind_of(ending) in options.notify_on
 
 
+def tells_stops(options: NoticeOptions) -> bool:
+    """Return whether messages tell of stopped and killed runs. If not, the next command of the job may."""
+    return bool(options.notify) and EndKind.STOPPED in options.notify_on
+
+
 def ping_suffix(ending: Ending, fail_on: PingFailure) -> str:
     """Return what is added to the path of the ping for this end."""
     is_success = ending.is_empty or ending.exit_code == ExitCode.DONE
