@@ -268,7 +268,7 @@ def test_notices_that_fail_are_warnings_and_change_nothing(desk: Desk) -> None:
 
 def audience(listener: Listener, limit_s: float, observer: RunObserver) -> Audience:
     options = NoticeOptions(ping=Secret(f"http://{listener.host}/p"), notify=(Secret(f"json://{listener.host}"),))
-    return Audience(options, resolve((), {}, {}).sending.network, (), observer, FakeClock(), Deliveries(limit_s))
+    return Audience(options, resolve((), {}, {}).sending.network, tuple, observer, FakeClock(), Deliveries(limit_s))
 
 
 @pytest.mark.slow

@@ -32,8 +32,8 @@ class Audience:
 
     options: NoticeOptions
     network: NetworkOptions
-    secrets: tuple[Secret, ...]
-    """Texts that no notice may contain."""
+    secrets: Callable[[], tuple[Secret, ...]]
+    """Returns the texts that no notice may contain; a key may become known only while the command works."""
     observer: RunObserver
     clock: Clock
     deliveries: Deliveries = field(default_factory=Deliveries)
@@ -41,7 +41,7 @@ class Audience:
     @classmethod
     def of(cls, config: RunConfig, observer: RunObserver, clock: Clock) -> "Audience":
         """Return who hears of the ends of a configuration."""
-        return cls(config.notices, config.sending.network, config.secrets, observer, clock)
+        return cls(config.notices, config.sending.network, lambda: config.secrets, observer, clock)
 
 
 @dataclass(slots=True)
@@ -123,13 +123,13 @@ def finish_notices(
 
 def _report(audience: Audience, ending: Ending, notices: Iterable[Delivered]) -> None:
     """Put what became of the notices into the log of the run, and warn of those that failed."""
-    redactor = Redactor(*audience.secrets)
+    redactor = Redactor(*audience.secrets())
     with ExitStack() as stack:
         log = None if ending.folder is None or ending.is_repeated else ending.folder / "run.log"
         has_log = log is not None and log.exists()
         if log is not None and has_log:
             with suppress(BatchError, OSError):
-                stack.enter_context(log_to_file(log, *audience.secrets))
+                stack.enter_context(log_to_file(log, *audience.secrets()))
         for delivered in notices:
             if delivered.problem is None:
                 LOGGER.info("sent: %s", delivered.what)
@@ -145,7 +145,7 @@ def _tell(audience: Audience, ending: Ending) -> None:
     if not policy.is_told(ending, audience.options):
         return
     message = text.compose(ending, socket.gethostname(), with_details=audience.options.notify_details)
-    redactor = Redactor(*audience.secrets)
+    redactor = Redactor(*audience.secrets())
     message = text.Message(redactor.redact(message.title), redactor.redact(message.body))
     begin_messages(audience, message, ending.run)
 

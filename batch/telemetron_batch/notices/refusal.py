@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from telemetron_batch.config.options import KEY_VARIABLE
 from telemetron_batch.config.partial import usable_notice_options
-from telemetron_batch.config.sources import KEY_VARIABLE
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.notices.announce import Audience, CommandEnd, finish_notices
@@ -51,4 +51,4 @@ def audience_of(request: Request, observer: RunObserver | None, clock: Clock | N
     options, network = usable_notice_options(request.flags, request.environ)
     key = request.environ.get(KEY_VARIABLE, "").strip()
     secrets = (*((Secret(key),) if key else ()), *network.secrets, *options.secrets)
-    return Audience(options, network, secrets, observer or RunObserver(), clock or RealClock())
+    return Audience(options, network, lambda: secrets, observer or RunObserver(), clock or RealClock())

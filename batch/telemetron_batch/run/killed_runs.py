@@ -43,6 +43,8 @@ def untold_kills(config: RunConfig) -> Iterator[Ending]:
     for folder in folders:
         with suppress(*_UNREADABLE):
             is_own_run = folder.name == config.run_id
+            if own is None and not is_own_run:
+                continue
             began, base_url = _killed_work(folder, None if is_own_run else own)
             if began is not None and _claim(folder, began):
                 advice = "it continues now" if is_own_run else f"run {command('resume', folder, base_url)}"
