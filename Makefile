@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants journals bench remote docs page pictures airflow airflow-celery package clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote docs nights page pictures airflow airflow-celery package clean
 
 setup: .venv/ready
 
@@ -69,6 +69,10 @@ bench: .venv-instead/ready
 # The parts of docs/ that are made from the code; the tests compare them.
 docs:
 	$(BIN)/python -m tests.support.docs
+
+# The table of twelve nights in docs/night-job.md, from twelve nights that it plays: a minute, and it must be root.
+nights:
+	$(BIN)/python -m tests.support.nights
 
 # The template of report.html, compiled: after every change of it, and of the version of Jinja in constraints.txt.
 page:
