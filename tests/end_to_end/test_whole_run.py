@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from telemetron_batch import __version__
 from telemetron_batch.config.config import resolve
 from telemetron_batch.config.option_values import DEFAULT_BASE_URL
 from telemetron_batch.domain.errors import BrakeError, ConfigError, DiskError, InputError, JournalError, LockedError
@@ -25,6 +27,7 @@ from telemetron_batch.sharding.report import report_run
 from telemetron_batch.storage import lease as leases
 from telemetron_batch.storage.lease import TAKEOVER_AFTER_S
 from telemetron_batch.storage.spill import Scratch, SpillLimits
+from telemetron_batch.storage.system_users import SystemUsers
 from tests.conftest import ENVIRON, KEY, Desk, Ran
 from tests.support.books import reconciliation_of
 from tests.support.scripted import (
@@ -1157,3 +1160,9 @@ def test_the_profile_file_in_use_is_named_before_the_question_and_in_the_log(des
     ran = desk.run([("a@x.com", "SN-1", "assign")], profile="night", config=str(config))
     assert f"above the question: options are read from {config} [night]" in desk.face.texts
     assert f"options are read from {config} [night]" in (ran.folder / "run.log").read_text()
+
+
+def test_the_summary_says_who_started_the_run_where_and_with_which_version(desk: Desk) -> None:
+    fields = desk.run([("a@x.com", "A1", "assign")]).json["startedBy"]
+    user = SystemUsers().current()
+    assert fields == {"user": user.name, "uid": user.uid, "host": socket.gethostname(), "version": __version__}

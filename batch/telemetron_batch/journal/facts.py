@@ -43,6 +43,8 @@ class Fact(StrEnum):
     HOLDS_BY_INPUT = "holdsByInput"
     """Whether the plan holds assigns because of other rows of the input."""
     SANDBOX = "sandbox"
+    STARTED_BY = "startedBy"
+    """Who started the run, where and with which version: `user`, `uid`, `host` and `version`."""
     REQUESTED_BY = "requestedBy"
     """The user of the page who asked for the run; null for a run of the command line."""
     CORRECTIONS = "corrections"

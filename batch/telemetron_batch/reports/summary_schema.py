@@ -163,6 +163,17 @@ _CALLS: Final = {
 _TIMES: Final = {
     "startedAt": text("When the run began. ISO 8601 in UTC."),
     "endedAt": text("When it ended. ISO 8601 in UTC; empty if its process was killed."),
+    "startedBy": nullable(
+        record(
+            "Who started the run; null in runs of earlier versions.",
+            {
+                "user": text("Name of the user at the operating system."),
+                "uid": {"type": "integer", "description": "Number of that user."},
+                "host": text("Name of the machine."),
+                "version": text("Version of the program."),
+            },
+        )
+    ),
     "seconds": nullable(number("From start to end.")),
     "sendingSeconds": number("From the first attempt to the last."),
     "rateReached": nullable(number("Attempts per second between the first and the last.")),

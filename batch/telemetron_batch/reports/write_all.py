@@ -340,13 +340,14 @@ def _unassign_fields(reconciliation: Reconciliation, remaining: RemainingDevices
 
 
 def _time_fields(journal: Journal, attempts: int) -> dict[str, Any]:
-    """Return start, end and duration, the rate between the first and the last attempt, and the limit found."""
+    """Return start, end and duration, who started it, the rate between the first and the last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
     started, ended = journal.fact(Fact.STARTED_AT), journal.fact(Fact.ENDED_AT)
     return {
         "startedAt": iso(started),
         "endedAt": iso(ended),
+        "startedBy": journal.fact(Fact.STARTED_BY),
         "seconds": round(ended - started, 3) if started and ended else None,
         "sendingSeconds": round(sending, 3),
         "rateReached": round((attempts - 1) / sending, 3) if sending else None,

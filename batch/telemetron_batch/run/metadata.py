@@ -1,5 +1,6 @@
 """What a journal records of its run at the start, and whether a later command means the same run."""
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from telemetron_batch.run.delta_history import Delta, job_identity
 from telemetron_batch.storage.atomic_file import disk_errors_in
 from telemetron_batch.storage.clock import Clock, iso
 from telemetron_batch.storage.commands import command
+from telemetron_batch.storage.system_users import SystemUsers
 
 
 def run_facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
@@ -32,6 +34,7 @@ def run_facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.RUN_ID_GENERATED: config.run_id_generated,
         Fact.VERSION: __version__,
         Fact.STARTED_AT: clock.wall(),
+        Fact.STARTED_BY: _started_by(),
         Fact.REQUESTED_BY: config.requested_by,
         Fact.CORRECTIONS: [[one.field, one.line, one.text] for one in config.input.corrections],
         Fact.OPTIONS: dict(config.given_options),
@@ -40,6 +43,12 @@ def run_facts(config: RunConfig, plan: Plan, clock: Clock) -> dict[str, object]:
         Fact.HOLDS_BY_INPUT: config.plan.hold_by_input,
         Fact.PLAN_FINGERPRINT: plan.fingerprint(),
     }
+
+
+def _started_by() -> dict[str, object]:
+    """Return who starts a run, where and with which version, as summary.json has it."""
+    user = SystemUsers().current()
+    return {"user": user.name, "uid": user.uid, "host": socket.gethostname(), "version": __version__}
 
 
 def job_metadata(config: RunConfig, loaded: Loaded, clock: Clock) -> dict[str, object]:
