@@ -340,7 +340,7 @@ def _unassign_fields(reconciliation: Reconciliation, remaining: RemainingDevices
 
 
 def _time_fields(journal: Journal, attempts: int) -> dict[str, Any]:
-    """Return start, end and duration, who started it, the rate between the first and the last attempt, and the limit found."""
+    """Return start, end, duration, who started it, the rate between first and last attempt, and the limit found."""
     span = journal.attempt_span()
     sending = span[1] - span[0] if span else 0.0
     started, ended = journal.fact(Fact.STARTED_AT), journal.fact(Fact.ENDED_AT)
