@@ -37,6 +37,8 @@ ONLY_HERE = {
         "journal.facts_reader",
         "journal.journal",
         "journal.reader",
+        "journal.removed_runs",
+        "journal.rewrite",
         "journal.takeover",
         "journal.witness",
         "journal.writer",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from telemetron_batch.domain.errors import BrakeError
-from telemetron_batch.run.history import has_taken_any, joined_pairs, recorded_runs
+from telemetron_batch.rows.rows import joined_pairs
+from telemetron_batch.run.history import has_taken_any, recorded_runs
 from telemetron_batch.sharding.report import report_run
 from tests.conftest import Desk, Ran
 from tests.support.books import read_rows

@@ -35,10 +35,12 @@ from telemetron_batch.cli.help import EXIT_CODES, HelpCommand, choose
 from telemetron_batch.cli.lookup_commands import compare_command, holdings_command
 from telemetron_batch.cli.notice_commands import notify_command
 from telemetron_batch.cli.refusals import tell_refusal
+from telemetron_batch.cli.retention_commands import forget_command, prune_command
 from telemetron_batch.cli.schema_commands import schema_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.printable import json_text
 from telemetron_batch.domain.shell import join
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.storage.trusted_folders import shared_with_group
@@ -329,13 +331,24 @@ def verify_command(run: str, reports_dir: str, **more: Any) -> None:
 @REPORTS_DIR
 @SHARED_REPORTS_DIR
 @click.option("--xlsx", is_flag=True, help="Also write reconciliation and attention as workbooks.")
+@click.option(
+    "--anonymise",
+    metavar="DIR",
+    help="Write nothing but a copy for support into this new folder: no addresses, no serials, no texts.",
+    shell_complete=completion.completer_for("DIR"),
+)
 @AS_JSON
 @VERBOSE
-def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, **shown: bool) -> None:
+def report_command(
+    run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx: bool, anonymise: str | None, **shown: bool
+) -> None:
     """Write the files of RUN again from its journal.
 
     RUN is the run id or the run's folder. Uses no network.
     """
+    if anonymise is not None:
+        _copy_anonymously(run_folder(run, reports_dir), Path(anonymise), shared_reports_dir=shared_reports_dir, **shown)
+        return
     import_pyarrow_without_pandas()
     from telemetron_batch.cli.show_end import show_end
     from telemetron_batch.config.config import OutputOptions
@@ -346,6 +359,17 @@ def report_command(run: str, reports_dir: str, *, shared_reports_dir: bool, xlsx
         with tolerate_closed_stdout():
             show_end(summary, OutputOptions(json=shown["as_json"]))
     raise SystemExit(summary.exit_code)
+
+
+def _copy_anonymously(folder: Path, target: Path, *, shared_reports_dir: bool, as_json: bool, verbose: bool) -> None:
+    """Write a copy of a run without personal data, and say where it is."""
+    import_pyarrow_without_pandas()
+    from telemetron_batch.retention.anonymous_copy import write_anonymous_copy
+
+    with exit_on_error(verbose=verbose, as_json=as_json), shared_with_group(shared_reports_dir):
+        copy = write_anonymous_copy(folder, target)
+        with tolerate_closed_stdout():
+            click.echo(json_text(copy.fields) if as_json else f"Wrote an anonymous copy to {copy.folder}.")
 
 
 @main.command("runs", cls=HelpCommand, example="telemetron-batch runs", exit_codes=LIST_CODES)
@@ -480,8 +504,10 @@ def _warn_of_airflow(config: Any) -> None:
 for command in (
     approve_command,
     compare_command,
+    forget_command,
     holdings_command,
     notify_command,
+    prune_command,
     schema_command,
     serve_command,
     serve_user_group,

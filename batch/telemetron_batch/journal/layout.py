@@ -13,6 +13,16 @@ JOURNAL_NAME: Final = "journal.sqlite3"
 LOCK_NAME: Final = "run.lock"
 SHARDS: Final = "shards"
 """The folder in a run's folder that contains the folders of its shards."""
+UPLOAD_IN_RUN: Final = "upload"
+"""The folder in a run's folder of the list that the page for clerks made it from."""
+UPLOADS: Final = ".uploads"
+"""The folder in a reports folder of the lists of the page for clerks that are no runs yet."""
+UPLOAD_RECORD: Final = "upload.json"
+"""The file in the folder of a list that says what it is."""
+DESK: Final = ".desk"
+"""The folder in a reports folder of what else the page for clerks keeps."""
+DESK_PLANS: Final = "plans"
+"""The folder there of what it shows of plans."""
 
 
 def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:

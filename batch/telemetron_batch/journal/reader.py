@@ -295,6 +295,17 @@ class JournalReader(FactsReader):
             first, last = cursor.fetchone()
         return None if first is None else (first, last)
 
+    def acts_until(self, late: float) -> float | None:
+        """Return the last moment at which an attempt may have been carried out; None without attempts.
+
+        `late` is as in `acted_since`.
+        """
+        query = f"""SELECT max(max(coalesce(ended, started),
+                               CASE WHEN {_MAY_HAVE_ACTED_SQL} THEN started + :late ELSE 0 END)) FROM attempts"""  # noqa: S608 - a constant
+        with self._reading(query, {"late": late}) as cursor:
+            found: float | None = cursor.fetchone()[0]
+            return found
+
     def acted_since(self, moment: float, late: float) -> bool:
         """Return whether an attempt ended after a moment, or an unanswered one may have been carried out after it.
 

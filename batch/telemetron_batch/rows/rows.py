@@ -224,6 +224,11 @@ class RowsBuilder:
             lines += line[rows[: _EXAMPLE_LINES - len(lines)]].tolist()
 
 
+def joined_pairs(keys: pa.RecordBatch) -> pa.Array:
+    """Return the customer and the device of each row as one text."""
+    return pc.binary_join_element_wise(keys["customerEmail"], keys["deviceIdentifier"], "\n")
+
+
 def identifiers_of(keys: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """Return the row and the text of each cell of these rows that is or may be an identifier, in row order."""
     texts, rows_of_texts = [keys["deviceIdentifier"].take(pa.array(rows))], [rows]

@@ -8,7 +8,8 @@ of the job, else the profile, else the names of the input files without digits (
 that settled the row.
 
 A device is uncertain if any other run has sent it since the base run started, whatever the key, profile or end of
-that run. For a run that is active or was killed these are all devices it planned to send. An attempt without an answer
+that run, and whether or not its folder was removed since. For a run that is active or was killed these are all devices
+it planned to send. An attempt without an answer
 may still be carried out for 15 minutes. A journal that cannot be read, or a base run that started in the future, makes
 every device uncertain. Hosts that share a reports folder need clocks that agree to within the time between two runs.
 """
@@ -33,6 +34,7 @@ from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
+from telemetron_batch.journal.removed_runs import RemovedRun, read_removed_rows
 from telemetron_batch.planning.delta import (
     ConfirmedBy,
     ConfirmedPairs,
@@ -41,11 +43,13 @@ from telemetron_batch.planning.delta import (
     find_unchanged,
 )
 from telemetron_batch.rows.rows import KEY_SCHEMA, PLAN_COLUMNS, Rows
+from telemetron_batch.run.removed import removed_runs
 from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 from telemetron_batch.storage.lock import key_fingerprint, organisation_name
 
-_LATE_EFFECT_S: Final = 900.0
+LATE_EFFECT_S: Final = 900.0
+"""How long an attempt without an answer may still be carried out."""
 _NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in PLAN_COLUMNS]))
 _NAME_ORGANISATION: Final = "give --organisation NAME to both runs to keep the history when the key changes"
 _FULL_RUN_TOLERANCE: Final = 23 / 24
@@ -144,7 +148,11 @@ def find_delta(job: JobIdentity, rows: Rows, full_every: float, own_folder: Path
             return Delta(nothing, (), f"{sent}{_why_no_base_run(job, others)}")
         if last.began_at > job.now:
             return Delta(nothing, (), f"{sent}run {last.run_id} began in the future", last.run_id)
-        known = _known(last, others)
+        removed = _removed_since(job, last.began_at)
+        if forgotten := next((one.run_id for one in removed if not one.has_rows), None):
+            what = f"which devices run {forgotten} changed is not known, as it was removed with --forget-devices"
+            return Delta(nothing, (), f"{sent}{what}", last.run_id)
+        known = _known(last, others, _devices_of_removed(job.reports_dir, removed))
     except (JournalError, DiskError, UntrustedRunError) as exc:
         return Delta(nothing, (), f"{sent}{exc.reason}; move its folder away if it is of no use")
     confirmed_by, origins = _drop_unused_origins(find_unchanged(rows, known), known.origins)
@@ -221,7 +229,7 @@ class _PreviousRun:
         if self.may_be_running:
             return True
         journals = [path / JOURNAL_NAME for path in self.shards] or [self.folder / JOURNAL_NAME]
-        if not self.shards and self.ended_at is not None and self.ended_at < moment - _LATE_EFFECT_S:
+        if not self.shards and self.ended_at is not None and self.ended_at < moment - LATE_EFFECT_S:
             return False
         return any(_acted_since(journal, moment) for journal in journals)
 
@@ -241,7 +249,7 @@ class _PreviousRun:
 def _acted_since(path: Path, moment: float) -> bool:
     with closing(Journal(path)) as journal:
         journal.require_complete()
-        return journal.acted_since(moment, _LATE_EFFECT_S)
+        return journal.acted_since(moment, LATE_EFFECT_S)
 
 
 def _runs(
@@ -254,12 +262,37 @@ def _runs(
     folders = (folder for folder in run_folders(job.reports_dir, warn) if folder != own_folder)
     journals = [folder / JOURNAL_NAME for folder in folders]
     api = api_identity(job.base_url)
-    there = [past for past in map(_read_previous_run, journals) if api_identity(past.base_url) == api]
+    read = (past for past in map(_read_unless_removed, journals) if past is not None)
+    there = [past for past in read if api_identity(past.base_url) == api]
     answering = (past for past in there if past.is_finished_run_of(job))
     last = max(answering, key=lambda past: (past.began_at, past.run_id), default=None)
     if last is None:
         return None, there
     return last, [past for past in there if past is not last and past.may_have_acted_since(last.began_at)]
+
+
+def _removed_since(job: JobIdentity, moment: float) -> list[RemovedRun]:
+    """Return the removed runs that may have changed something after that moment."""
+    api = api_identity(job.base_url)
+    return [
+        one
+        for one in removed_runs(job.reports_dir)
+        if one.api == api and one.acts_until is not None and one.acts_until > moment
+    ]
+
+
+def _devices_of_removed(reports_dir: Path, runs: Iterable[RemovedRun]) -> Iterator[pa.Array]:
+    return (batch["deviceIdentifier"] for run in runs for batch in read_removed_rows(reports_dir, run))
+
+
+def _read_unless_removed(path: Path) -> _PreviousRun | None:
+    """Return a run; None if it was removed just now, so that its line counts."""
+    try:
+        return _read_previous_run(path)
+    except (JournalError, DiskError, UntrustedRunError):
+        if path.exists():
+            raise
+        return None
 
 
 def _read_previous_run(path: Path) -> _PreviousRun:
@@ -284,8 +317,11 @@ def _read_previous_run(path: Path) -> _PreviousRun:
         )
 
 
-def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs:
-    """Return the pairs that the base run confirms, and the devices that other runs may have changed since."""
+def _known(last: _PreviousRun, others: Iterable[_PreviousRun], more_devices: Iterable[pa.Array]) -> ConfirmedPairs:
+    """Return the pairs that the base run confirms, and the devices that other runs may have changed since.
+
+    `more_devices` are those of removed runs.
+    """
     pairs, origin = [_NO_PAIRS], [np.empty(0, dtype=np.int64)]
     with closing(Journal(last.folder / JOURNAL_NAME)) as journal:
         origins = (
@@ -297,6 +333,7 @@ def _known(last: _PreviousRun, others: Iterable[_PreviousRun]) -> ConfirmedPairs
             pairs.append(keys.select(PLAN_COLUMNS).filter(pa.array(sure)))
             origin.append(np.where(states == RowDeltaState.INHERITED, carried + 1, 1)[sure])
     touched = [device for other in others for device in _possibly_changed_devices(other)]
+    touched += more_devices
     devices = pc.unique(pa.chunked_array(touched, pa.string()))
     return ConfirmedPairs(pa.concat_batches(pairs), np.concatenate(origin), origins, devices)
 

@@ -21,7 +21,8 @@ from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.cause_summaries import top_causes
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.reports.write_all import ReportOptions, reconcile, write_files
-from telemetron_batch.run.history import RecordedRun, has_taken_any, joined_pairs, recorded_runs
+from telemetron_batch.rows.rows import joined_pairs
+from telemetron_batch.run.history import RecordedRun, has_taken_any, recorded_runs
 from telemetron_batch.run.publish import publish
 from telemetron_batch.storage.log import LOGGER
 

@@ -1,4 +1,4 @@
-"""Read the journals of the other runs in a reports folder, without changing them.
+"""Read the journals of the other runs in a reports folder, without changing them, and the lines of removed runs.
 
 A journal is opened as immutable (no lock, no extra file) if it has no write-ahead log, or if a process on another
 host has or had it open. In the second case the run counts as one that has sent something.
@@ -25,9 +25,12 @@ from telemetron_batch.journal.facts import Fact, is_finished
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders, shard_folders
 from telemetron_batch.journal.reader import ImmutableJournal, JournalReader
+from telemetron_batch.journal.removed_runs import RemovedRun, read_removed_rows
 from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.planning.run_order import KeyBatches, RunOrder
+from telemetron_batch.rows.rows import joined_pairs
 from telemetron_batch.run.delta_history import recorded_delta_states
+from telemetron_batch.run.removed import removed_runs
 from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 
 
@@ -47,6 +50,25 @@ class RecordedRun:
     """Whether all its input files are reports of this program."""
     order: RunOrder
     is_finished: bool
+    removed: RemovedRun | None = None
+    """Its line, if its folder was removed."""
+
+    @classmethod
+    def of_removed(cls, reports_dir: Path, removed: RemovedRun) -> "RecordedRun":
+        """Return a run whose folder was removed; only finished runs are."""
+        as_of = None if removed.as_of is None else datetime.fromisoformat(removed.as_of)
+        return cls(
+            folder=reports_dir / removed.run_id,
+            api=removed.api,
+            account_hash=removed.account_hash,
+            job_key=removed.job_key,
+            is_sandbox=removed.is_sandbox,
+            hashes=removed.hashes,
+            has_own_reports=removed.has_own_reports,
+            order=RunOrder(removed.run_id, as_of, removed.written),
+            is_finished=True,
+            removed=removed,
+        )
 
     @classmethod
     def of(cls, folder: Path, fact: Callable[[str], Any]) -> "RecordedRun":
@@ -78,10 +100,19 @@ class RecordedRun:
 
     def has_sent(self) -> bool:
         """Return whether it, or a shard of it, has recorded an attempt. Raises JournalError, DiskError."""
+        if self.removed is not None:
+            return self.removed.has_sent
         return any(_has_attempts(folder) for folder in (self.folder, *shard_folders(self.folder)))
 
     def sent_rows(self) -> KeyBatches:
-        """Yield the key columns of the rows that it sent, may have sent, or found done."""
+        """Yield the key columns of the rows that it sent, may have sent, or found done.
+
+        Of a removed run only those that it sent are known.
+        """
+        if self.removed is not None:
+            for batch in self._removed_rows(self.removed):
+                yield 0, batch.append_column("line", pa.array(np.zeros(batch.num_rows, np.int64)))
+            return
         with _reading(self.folder) as journal:
             has_states = journal.fact(Fact.ROW_STATES) is not None and self.is_at_rest()
             for file, keys, states, _ in recorded_delta_states(journal):
@@ -90,6 +121,10 @@ class RecordedRun:
 
     def taken_pairs(self) -> Iterator[pa.Array]:
         """Yield the pairs, as `joined_pairs` returns them, that it unassigned and left so. Raises as `has_sent`."""
+        if self.removed is not None:
+            for batch in self._removed_rows(self.removed):
+                yield joined_pairs(batch.filter(batch["took"]))
+            return
         with _reading(self.folder) as journal:
             counts = (journal.fact(Fact.SUMMARY) or {}).get("counts", {})
             if not counts.get(Outcome.UNASSIGNED):
@@ -105,6 +140,12 @@ class RecordedRun:
             unassigns = keys["action"].to_numpy() == Action.UNASSIGN.code
             yield joined_pairs(keys.filter(pa.array(np.isin(states, [*marks]) & unassigns)))
 
+    def _removed_rows(self, removed: RemovedRun) -> Iterator[pa.RecordBatch]:
+        """Yield the kept rows of a removed run. Raises JournalError if they were forgotten."""
+        if not removed.has_rows:
+            raise JournalError(f"run {removed.run_id} was removed with --forget-devices")
+        yield from read_removed_rows(self.folder.parent, removed)
+
     def is_at_rest(self) -> bool:
         """Return whether the row states in its journal are final."""
         # The state of a sharded run is complete after its report; a stopped shard may have continued since.
@@ -113,14 +154,21 @@ class RecordedRun:
 
 
 def recorded_runs(reports_dir: Path, excluding: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
-    """Return all runs under a folder except one, by name; `warn` is called for journals that cannot be read."""
-    read = (_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != excluding.name)
-    return [run for run in read if run is not None]
+    """Return all runs under a folder except one, by name, then the removed ones.
+
+    `warn` is called for journals that cannot be read.
+    """
+    read = [_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != excluding.name]
+    return [*(run for run in read if run is not None), *_removed(reports_dir, warn)]
 
 
-def joined_pairs(keys: pa.RecordBatch) -> pa.Array:
-    """Return the customer and the device of each row as one text."""
-    return pc.binary_join_element_wise(keys["customerEmail"], keys["deviceIdentifier"], "\n")
+def _removed(reports_dir: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
+    # Read after the folders: a run that is removed in between is found here.
+    try:
+        return [RecordedRun.of_removed(reports_dir, one) for one in removed_runs(reports_dir)]
+    except (JournalError, DiskError, UntrustedRunError) as exc:
+        warn(f"the runs that were removed are not compared with this one: {exc.reason}")
+        return []
 
 
 def has_taken_any(pairs: pa.Array, base_url: str, runs: Iterable[RecordedRun], warn: Callable[[str], None]) -> bool:
@@ -153,7 +201,8 @@ def _recorded(folder: Path, warn: Callable[[str], None]) -> RecordedRun | None:
                 raise JournalError(f"{journal.path} does not tell yet what the run began with")
             return RecordedRun.of(folder, journal.fact)
     except (JournalError, DiskError, UntrustedRunError) as exc:
-        warn(f"run {folder.name} is not compared with this one: {exc.reason}")
+        if (folder / JOURNAL_NAME).exists():  # else it was removed meanwhile
+            warn(f"run {folder.name} is not compared with this one: {exc.reason}")
         return None
 
 

@@ -325,7 +325,7 @@ def verify(
         if journal.is_in_shards and journal.fact(Fact.ENDED_AT) is None:
             raise JournalError(f"run {folder.name} was made in shards", "report it first, which puts it together")
         journal.require_complete()
-        _require_begun(journal, "verify")
+        require_begun(journal, "verify")
         plan = replan_from_journal(journal, scratch)
         if plan.calls:
             _verify(SendContext(config, plan, journal, observer, clock, lease), transport)
@@ -335,7 +335,7 @@ def verify(
         return finish_run(config, plan, journal)
 
 
-def _require_begun(journal: Journal, what: str) -> None:
+def require_begun(journal: Journal, what: str) -> None:
     """Raise JournalError for a run whose plan was saved and which has not begun: it has no outcomes."""
     if journal.is_unsent_plan:
         name = journal.path.parent.name
@@ -363,6 +363,6 @@ def report(folder: Path, *, xlsx: bool = False) -> Summary:
         errors_as_stop_if_sent(journal),
         run_scratch(folder, lease) as scratch,
     ):
-        _require_begun(journal, "report")
+        require_begun(journal, "report")
         config = load_stored_config(folder, journal.fact(Fact.OPTIONS), with_key=False)
         return rewrite_files(replace(config, xlsx=config.xlsx or xlsx), replan_from_journal(journal, scratch), journal)

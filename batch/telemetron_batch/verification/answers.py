@@ -172,6 +172,42 @@ def forget_answers(config: RunConfig, customers: Callable[[], Iterable[str]], no
         LOGGER.warning("kept answers of holdings and compare stay as they are: %s", exc)
 
 
+def remove_expired_answers(reports_dir: Path, now: float) -> None:
+    """Remove the kept answers of all APIs and accounts whose time is over. Raises DiskError, UntrustedRunError."""
+    for path in _answer_files(reports_dir):
+        with disk_errors(path), closing(_open(path)) as connection:
+            _remove_expired(connection, now)
+            is_empty = not connection.execute("SELECT count(*) FROM answer").fetchone()[0]
+        if is_empty:
+            _remove(path)
+
+
+def remove_answers_about(reports_dir: Path, is_wanted: Callable[[str], bool], *, dry_run: bool = False) -> int:
+    """Remove the kept answers with a text for which `is_wanted` returns true, without a trace; return their number.
+
+    The texts are customers and lists of devices. With `dry_run` nothing is removed. Raises as `remove_expired_answers`.
+    """
+    removed = 0
+    for path in _answer_files(reports_dir):
+        with disk_errors(path), closing(_open(path)) as connection:
+            rows = connection.execute("SELECT customer, coalesce(devices, '') FROM answer").fetchall()
+            found = [(customer,) for customer, devices in rows if is_wanted(customer) or is_wanted(devices)]
+            removed += len(found)
+            if found and not dry_run:
+                with transaction(connection):
+                    connection.executemany("DELETE FROM answer WHERE customer = ?", found)
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return removed
+
+
+def _answer_files(reports_dir: Path) -> list[Path]:
+    folder = reports_dir / ANSWERS_FOLDER
+    with untrusted_path_errors():
+        names = trusted_folders.names_in(folder)
+    return [folder / name for name in sorted(names) if name.endswith(".sqlite3")]
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """Return a connection to the file, which is begun anew if it is not one of these."""
     try:

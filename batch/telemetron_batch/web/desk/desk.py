@@ -27,7 +27,7 @@ from telemetron_batch.domain.model import Correction
 from telemetron_batch.init.column_inference import ColumnGuess, survey_file
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.facts_reader import ImmutableFacts
-from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, run_folders
+from telemetron_batch.journal.layout import DESK, DESK_PLANS, JOURNAL_NAME, LOCK_NAME, UPLOADS, run_folders
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.approval import SUFFIX as APPROVAL_SUFFIX
 from telemetron_batch.run.approve import approve, revoke
@@ -49,12 +49,11 @@ from telemetron_batch.web.desk.page_users import PageUsers
 from telemetron_batch.web.desk.plan_view import PlanView, read_plan_view
 from telemetron_batch.web.desk.progress import PageObserver
 from telemetron_batch.web.desk.run_queue import Job, JobKind, RunQueue
-from telemetron_batch.web.desk.uploads import UPLOADS, Upload, UploadStore, original_name, random_id
+from telemetron_batch.web.desk.uploads import Upload, UploadStore, original_name, random_id
 from telemetron_batch.web.people import User
 
 T = TypeVar("T")
 
-PRIVATE: Final = ".desk"
 PLANNED_STATES: Final = ("planned", "awaitingApproval", "approved")
 """States of a run that has sent nothing."""
 _READERS: Final = 2
@@ -92,8 +91,8 @@ class Desk:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         reports = config.reports_dir.absolute()
-        self._private = reports / PRIVATE
-        self._approvals, self._plans = self._private / "approvals", self._private / "plans"
+        self._private = reports / DESK
+        self._approvals, self._plans = self._private / "approvals", self._private / DESK_PLANS
         self.config = replace(config, reports_dir=reports, approvals_dir=self._approvals, files=(), run_id=None)
         self.audit = audit
         self.clock = clock or RealClock()

@@ -19,13 +19,10 @@ from typing import Any, BinaryIO, Final
 from telemetron_batch.domain.errors import ConfigError, write_error
 from telemetron_batch.domain.model import Correction
 from telemetron_batch.domain.printable import json_text, printable
+from telemetron_batch.journal.layout import UPLOAD_IN_RUN, UPLOAD_RECORD
 from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, make_private_dir
 from telemetron_batch.storage.clock import Clock
 
-UPLOADS: Final = ".uploads"
-IN_RUN: Final = "upload"
-"""The folder of a list in the folder of its run."""
-_RECORD: Final = "upload.json"
 _ID: Final = re.compile(r"[a-z0-9]{20}")
 _SUFFIX: Final = re.compile(r"(\.(?:csv|tsv|txt|xlsx|zip))?(\.gz)?$", re.IGNORECASE)
 _KEPT_S: Final = 7 * 86_400.0
@@ -150,7 +147,7 @@ class UploadStore:
 
     def save(self, upload: Upload) -> None:
         """Record what is known of a list."""
-        with atomic_write(upload.folder / _RECORD) as file:
+        with atomic_write(upload.folder / UPLOAD_RECORD) as file:
             file.write(json_text(upload.as_json()).encode())
 
     def remove(self, upload: Upload) -> None:
@@ -160,15 +157,15 @@ class UploadStore:
     def move_into_run(self, upload: Upload, run: Path) -> None:
         """Move the folder of a list into that of the run that it has become."""
         with disk_errors_in(run):
-            upload.folder.rename(run / IN_RUN)
+            upload.folder.rename(run / UPLOAD_IN_RUN)
 
     def move_out_of_run(self, run: Path) -> Upload | None:
         """Move the folder of a list back out of its run; None if the run was not made from one."""
-        if not (run / IN_RUN / _RECORD).exists():
+        if not (run / UPLOAD_IN_RUN / UPLOAD_RECORD).exists():
             return None
         target = self.folder / self.make_id()
         with disk_errors_in(run):
-            (run / IN_RUN).rename(target)
+            (run / UPLOAD_IN_RUN).rename(target)
         return _read(target)
 
     def remove_old(self) -> None:
@@ -199,7 +196,7 @@ class UploadStore:
 
 def original_name(run: Path) -> str | None:
     """Return the name of the file that a run was made from, as the user's browser gave it."""
-    upload = _read(run / IN_RUN)
+    upload = _read(run / UPLOAD_IN_RUN)
     return None if upload is None else upload.name
 
 
@@ -210,7 +207,7 @@ def random_id() -> str:
 
 def _read(folder: Path) -> Upload | None:
     try:
-        return Upload.of_json(folder, json.loads((folder / _RECORD).read_bytes()))
+        return Upload.of_json(folder, json.loads((folder / UPLOAD_RECORD).read_bytes()))
     except (OSError, LookupError, TypeError, ValueError):
         return None
 

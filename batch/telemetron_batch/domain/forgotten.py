@@ -1,0 +1,6 @@
+"""The values that stand for the addresses of people who were forgotten."""
+
+from typing import Final
+
+FORGOTTEN_PREFIX: Final = "forgotten-"
+"""Such a value is no email address, so a row of an input that has one is invalid."""

@@ -1,0 +1,1 @@
+"""How long runs and addresses are kept: remove old runs, forget people, make anonymous copies."""

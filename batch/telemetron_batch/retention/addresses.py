@@ -1,0 +1,173 @@
+"""Find email addresses in texts and files, in any case and as other formats escape them, and replace them.
+
+Everything works on bytes, so that files in any encoding are searched alike. An address counts only as a whole: that of
+joann@example.com does not contain ann@example.com.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from telemetron_batch.domain.errors import ConfigError
+from telemetron_batch.domain.forgotten import FORGOTTEN_PREFIX
+from telemetron_batch.domain.printable import printable
+from telemetron_batch.input.emails import are_emails
+from telemetron_batch.input.normalize import normalize
+
+_AT_ONCE: Final = 20
+"""Addresses that are searched for together."""
+_ENTITIES: Final = {"@": "commat", "&": "amp", "'": "apos", "+": "plus", ".": "period", "_": "lowbar"}
+_BEFORE: Final = rb"(?:(?<![A-Za-z0-9.+_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
+"""The place before an address: no letter, unless it belongs to an escaped character."""
+_AFTER: Final = rb"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+_LETTER_BYTES: Final = 4
+"""Most bytes of a letter in UTF-8."""
+_WIDE_BEFORE: Final = rb"(?<![A-Za-z0-9.+_-]\x00)"
+_WIDE_AFTER: Final = rb"(?![A-Za-z0-9_-]\x00|\.\x00[A-Za-z0-9])"
+
+
+def parse_addresses(texts: Sequence[str]) -> list[str]:
+    """Return the addresses as the program stores them, without repetitions. Raises ConfigError if one is none."""
+    wanted = pa.array([text for text in texts if text.strip()], pa.string())
+    found = pc.ascii_lower(normalize(wanted))
+    if not len(found):
+        raise ConfigError("no address is given", "name one, or give one a line on standard input")
+    wrong = [text for text, is_email in zip(wanted.to_pylist(), are_emails(found), strict=True) if not is_email]
+    if wrong:
+        raise ConfigError(f"{printable(wrong[0])!r} is no email address", "give one address, or one a line")
+    return list(dict.fromkeys(found.to_pylist()))
+
+
+class AddressRewriter:
+    """Replaces addresses by other values: a `TextRewriter`."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        """Take the value for each address, which is in lower case."""
+        self._values = [(address, value.encode()) for address, value in values.items()]
+
+    @classmethod
+    def forgetting(cls, addresses: Sequence[str], tokens: Iterator[str]) -> "AddressRewriter":
+        """Return a rewriter that replaces each address by a value that is no address."""
+        return cls({address: f"{FORGOTTEN_PREFIX}{token}" for address, token in zip(addresses, tokens, strict=False)})
+
+    def text(self, text: str) -> str:
+        """Return a text with the addresses replaced; the same object if it has none."""
+        content = text.encode("utf-8", "surrogatepass")
+        rewritten = self.content(content)
+        return text if rewritten is content else rewritten.decode("utf-8", "surrogatepass")
+
+    def column(self, texts: pa.Array) -> pa.Array:
+        """Return a column of texts with the addresses replaced; the same object if it has none."""
+        found = self._cells_with(texts.cast(pa.large_binary()))
+        if found is None:
+            return texts
+        changed = [None if cell is None else self.text(cell) for cell in texts.filter(found).to_pylist()]
+        return pc.replace_with_mask(texts, found, pa.array(changed, texts.type))
+
+    def holds(self, content: bytes) -> bool:
+        """Return whether a content has any of the addresses."""
+        return self.content(content) is not content
+
+    def content(self, content: bytes) -> bytes:
+        """Return a content in any encoding with the addresses replaced; the same object if it has none."""
+        if self._cells_with(pa.array([content], pa.large_binary())) is None:
+            return content
+        rewritten = content
+        for pattern, values in self._patterns:
+            rewritten = pattern.sub(partial(_value_of, values), rewritten)
+        return content if rewritten == content else rewritten
+
+    def _cells_with(self, cells: pa.Array) -> pa.Array | None:
+        """Return which cells may have an address; None if none has."""
+        flags = None
+        for pattern in self._quick_patterns:
+            matches = pc.fill_null(pc.match_substring_regex(cells, pattern), False)
+            flags = matches if flags is None else pc.or_(flags, matches)
+        return flags if flags is not None and pc.any(flags).as_py() else None
+
+    @cached_property
+    def _quick_patterns(self) -> list[bytes]:
+        """Patterns that the library of Arrow searches for fast; they match a little more than addresses."""
+        return [
+            b"|".join(_narrow(address) + b"|" + _wide(address) for address, _ in self._values[first : first + _AT_ONCE])
+            for first in range(0, len(self._values), _AT_ONCE)
+        ]
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[bytes], Sequence[bytes]]]:
+        """Patterns with one group for each address, and the value of each group."""
+        found: list[tuple[re.Pattern[bytes], Sequence[bytes]]] = []
+        for first in range(0, len(self._values), _AT_ONCE):
+            some = self._values[first : first + _AT_ONCE]
+            narrow = b"|".join(b"(" + _narrow(address) + b")" for address, _ in some)
+            found.append((re.compile(_BEFORE + b"(?:" + narrow + b")" + _AFTER), [value for _, value in some]))
+            wide = b"|".join(b"(" + _wide(address) + b")" for address, _ in some)
+            values = [value.decode().encode("utf-16-le") for _, value in some]
+            found.append((re.compile(_WIDE_BEFORE + b"(?:" + wide + b")" + _WIDE_AFTER), values))
+        return found
+
+
+def _value_of(values: Sequence[bytes], found: re.Match[bytes]) -> bytes:
+    """Return the value for what a pattern has found; the same bytes where they are part of another address."""
+    before = found.string[max(0, found.start() - _LETTER_BYTES) : found.start()]
+    after = found.string[found.end() : found.end() + _LETTER_BYTES]
+    nearest = (
+        [before[-size:] for size in range(1, len(before) + 1)],
+        [after[:size] for size in range(1, len(after) + 1)],
+    )
+    if any(pieces and not pieces[0].isascii() and _letter_of(pieces).isalpha() for pieces in nearest):
+        return found[0]
+    assert found.lastindex is not None  # noqa: S101 - every alternative is a group
+    return values[found.lastindex - 1]
+
+
+def _letter_of(pieces: Sequence[bytes]) -> str:
+    """Return the letter beside a place; the pieces are the bytes from there, ever more of them."""
+    for piece in pieces:
+        with suppress(UnicodeDecodeError):
+            return piece.decode()
+    return pieces[0].decode("cp1252", "replace")
+
+
+def _narrow(address: str) -> bytes:
+    """Return the pattern of an address in encodings that have ASCII as single bytes."""
+    return b"".join(map(_forms, address))
+
+
+def _forms(letter: str) -> bytes:
+    """Return the pattern of a letter: in both cases, plain, percent-encoded, as an entity or a JSON escape."""
+    forms: dict[bytes, None] = {}
+    for one in dict.fromkeys((letter, letter.lower(), letter.upper())):
+        if len(one) != 1:
+            continue
+        for encoding in ("utf-8", "cp1252"):
+            encoded = one.encode(encoding, "ignore")
+            forms |= {_bytes_pattern(encoded): None, b"".join(map(_percent, encoded)): None}
+        forms[b"&#(?i:0*%d|x0*%x);" % (ord(one), ord(one))] = None
+        forms[b"\\\\u(?i:%s)" % b"".join(b"%02x" % byte for byte in one.encode("utf-16-be"))] = None
+    if letter in _ENTITIES:
+        forms[b"&%s;" % _ENTITIES[letter].encode()] = None
+    forms.pop(b"", None)
+    return b"(?:" + b"|".join(forms) + b")"
+
+
+def _percent(byte: int) -> bytes:
+    return b"%%(?i:%02x)" % byte
+
+
+def _wide(address: str) -> bytes:
+    """Return the pattern of an address in UTF-16; ASCII in either byte order, as the zeros around it fit both."""
+    letters = ({one for one in (letter, letter.lower(), letter.upper()) if len(one) == 1} for letter in address)
+    return b"".join(
+        b"(?:" + b"|".join(_bytes_pattern(one.encode("utf-16-le")) for one in sorted(some)) + b")" for some in letters
+    )
+
+
+def _bytes_pattern(content: bytes) -> bytes:
+    """Return the pattern of these bytes, in a form that all regular expressions understand."""
+    return b"".join(b"\\x%02x" % byte for byte in content)
