@@ -10,9 +10,11 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.forgotten import FORGOTTEN_PREFIX
 from telemetron_batch.domain.printable import printable
@@ -24,11 +26,19 @@ _AT_ONCE: Final = 20
 _ENTITIES: Final = {"@": "commat", "&": "amp", "'": "apos", "+": "plus", ".": "period", "_": "lowbar"}
 _BEFORE: Final = rb"(?:(?<![A-Za-z0-9.+_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
 """The place before an address: no letter, unless it belongs to an escaped character."""
-_AFTER: Final = rb"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+_EXTENSIONS: Final = rb"(?:csv|tsv|txt|xlsx?|zip|gz|jsonl|parquet)\b"
+_AFTER: Final = rb"(?![A-Za-z0-9]|(?:-[A-Za-z0-9-]*)?\.(?!" + _EXTENSIONS + rb")[A-Za-z0-9])"
+"""The place behind an address: nothing that makes its domain a longer one; it may be part of the name of a file."""
+_AT_SIGN: Final = re.compile(rb"@|%40|&#0*64;|&#[xX]0*40;|&commat;|\\u0040")
+_ESCAPE: Final = re.compile(rb"[%&\x00]|\\u")
+"""What a content has if it may escape letters, or write them in two bytes."""
+_PLAIN_ADDRESS: Final = r"^[a-z0-9._+-]+@[a-z0-9.-]*[a-z0-9-]$"
+_LONG: Final = 1 << 16
+"""Bytes from which a fast search for the lines of interest pays."""
 _LETTER_BYTES: Final = 4
 """Most bytes of a letter in UTF-8."""
 _WIDE_BEFORE: Final = rb"(?<![A-Za-z0-9.+_-]\x00)"
-_WIDE_AFTER: Final = rb"(?![A-Za-z0-9_-]\x00|\.\x00[A-Za-z0-9])"
+_WIDE_AFTER: Final = rb"(?![A-Za-z0-9-]\x00|\.\x00[A-Za-z0-9])"
 
 
 def parse_addresses(texts: Sequence[str]) -> list[str]:
@@ -63,11 +73,12 @@ class AddressRewriter:
 
     def column(self, texts: pa.Array) -> pa.Array:
         """Return a column of texts with the addresses replaced; the same object if it has none."""
-        found = self._cells_with(texts.cast(pa.large_binary()))
-        if found is None:
+        found = self._cells_with_address(texts)
+        if not found.any():
             return texts
-        changed = [None if cell is None else self.text(cell) for cell in texts.filter(found).to_pylist()]
-        return pc.replace_with_mask(texts, found, pa.array(changed, texts.type))
+        mask = pa.array(found)
+        changed = [None if cell is None else self.text(cell) for cell in texts.filter(mask).to_pylist()]
+        return pc.replace_with_mask(texts, mask, pa.array(changed, texts.type))
 
     def holds(self, content: bytes) -> bool:
         """Return whether a content has any of the addresses."""
@@ -75,20 +86,59 @@ class AddressRewriter:
 
     def content(self, content: bytes) -> bytes:
         """Return a content in any encoding with the addresses replaced; the same object if it has none."""
-        if self._cells_with(pa.array([content], pa.large_binary())) is None:
+        if not _AT_SIGN.search(content):
             return content
-        rewritten = content
-        for pattern, values in self._patterns:
-            rewritten = pattern.sub(partial(_value_of, values), rewritten)
+        lowered = content.lower()
+        if not _ESCAPE.search(content) and not any(address in lowered for address in self._plain):
+            return content
+        rewritten = self._long_content(content) if len(content) > _LONG else self._replaced(content)
         return content if rewritten == content else rewritten
 
-    def _cells_with(self, cells: pa.Array) -> pa.Array | None:
-        """Return which cells may have an address; None if none has."""
-        flags = None
-        for pattern in self._quick_patterns:
-            matches = pc.fill_null(pc.match_substring_regex(cells, pattern), False)
-            flags = matches if flags is None else pc.or_(flags, matches)
-        return flags if flags is not None and pc.any(flags).as_py() else None
+    def _replaced(self, content: bytes) -> bytes:
+        for pattern, values in self._patterns:
+            content = pattern.sub(partial(_value_of, values), content)
+        return content
+
+    def _long_content(self, content: bytes) -> bytes:
+        """Return a content with the addresses replaced, after a fast search for the lines that may have one."""
+        lines = content.split(b"\n")
+        for at in np.flatnonzero(self._may_have_address(pa.array(lines, pa.large_binary()))).tolist():
+            lines[at] = self._replaced(lines[at])
+        return b"\n".join(lines)
+
+    def _cells_with_address(self, texts: pa.Array) -> Flags:
+        """Return which cells may have an address. A cell that is nothing but an address is looked up, not searched."""
+        found = np.zeros(len(texts), np.bool_)
+        likely = np.flatnonzero(_flags(pc.match_substring_regex(texts.cast(pa.large_binary()), _AT_SIGN.pattern)))
+        if not len(likely):
+            return found
+        cells = pc.ascii_lower(texts.take(pa.array(likely)))
+        is_plain = _flags(pc.match_substring_regex(cells, _PLAIN_ADDRESS))
+        found[likely] = is_plain & _flags(pc.is_in(cells, value_set=self._addresses.cast(cells.type)))
+        others = likely[~is_plain]
+        found[others] = self._may_have_address(texts.take(pa.array(others)).cast(pa.large_binary()))
+        return found
+
+    def _may_have_address(self, cells: pa.Array) -> Flags:
+        found = np.zeros(len(cells), np.bool_)
+        for pattern in self._quick_patterns if len(cells) else ():
+            found |= _flags(pc.match_substring_regex(cells, pattern))
+        return found
+
+    @cached_property
+    def _addresses(self) -> pa.Array:
+        return pa.array([address for address, _ in self._values], pa.string())
+
+    @cached_property
+    def _plain(self) -> list[bytes]:
+        """The addresses in the encodings of plain files, in lower case as far as bytes have cases."""
+        encodings = ("utf-8", "cp1252")
+        return [
+            one.encode(encoding, "ignore").lower()
+            for address, _ in self._values
+            for one in dict.fromkeys((address, address.upper()))
+            for encoding in encodings
+        ]
 
     @cached_property
     def _quick_patterns(self) -> list[bytes]:
@@ -110,6 +160,11 @@ class AddressRewriter:
             values = [value.decode().encode("utf-16-le") for _, value in some]
             found.append((re.compile(_WIDE_BEFORE + b"(?:" + wide + b")" + _WIDE_AFTER), values))
         return found
+
+
+def _flags(column: pa.Array) -> Flags:
+    flags: Flags = pc.fill_null(column, False).to_numpy(zero_copy_only=False)
+    return flags
 
 
 def _value_of(values: Sequence[bytes], found: re.Match[bytes]) -> bytes:

@@ -6,18 +6,18 @@ their addresses, and copies elsewhere are beyond reach: these are named. Interru
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
-from telemetron_batch.domain.errors import BatchError
+from telemetron_batch.domain.errors import BatchError, LockedError
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.domain.urls import is_url
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.facts_reader import ImmutableFacts
-from telemetron_batch.journal.layout import DESK, DESK_PLANS, JOURNAL_NAME, run_folders
+from telemetron_batch.journal.layout import DESK, DESK_PLANS, JOURNAL_NAME, LOCK_NAME, run_folders
 from telemetron_batch.journal.removed_runs import HISTORY_NAME, history_draft, history_holds
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.retention.addresses import AddressRewriter, parse_addresses
@@ -31,6 +31,7 @@ from telemetron_batch.retention.run_files import foreign_files
 from telemetron_batch.retention.workplace import WORKPLACE, Workplace, workplace
 from telemetron_batch.run.removal import read_run_facts
 from telemetron_batch.storage.clock import Clock, RealClock
+from telemetron_batch.storage.lease_files import is_in_use
 from telemetron_batch.verification.answers import ANSWERS_FOLDER, remove_answers_about
 
 _TOKEN_BYTES: Final = 8
@@ -121,7 +122,7 @@ class _Forgetting:
         if not facts.is_finished:
             self._name_files(folder, files_with_addresses(folder, self.rewriter), "the run has not finished")
         else:
-            with self.place.hold(folder):
+            with self._held(folder):
                 found = files_with_addresses(folder, self.rewriter)
                 self._name_published(folder, was_found=bool(found))
                 if found:
@@ -131,6 +132,17 @@ class _Forgetting:
                     forget_in_run(folder, found, self.rewriter)
                     self._remove_plan_view(folder.name)
         self._name_foreign(folder)
+
+    @contextmanager
+    def _held(self, folder: Path) -> Iterator[None]:
+        """Keep other processes from a run; with `--dry-run` only look. Raises LockedError."""
+        if not self.dry_run:
+            with self.place.hold(folder):
+                yield
+        elif is_in_use(folder / LOCK_NAME):
+            raise LockedError(f"run {folder.name} is in use by another process")
+        else:
+            yield
 
     def _name_files(self, folder: Path, files: Sequence[Path], why: str) -> None:
         if files:

@@ -34,7 +34,7 @@ def foreign_files(folder: Path) -> list[str]:
 def own_files(folder: Path) -> Iterator[Path]:
     """Yield the files in a run's folder that this program has made, without locks and temporary folders."""
     for path, is_ours in _classified(folder, folder):
-        if is_ours and path.is_file() and not path.name.startswith("run.l"):
+        if is_ours and path.is_file() and not path.name.startswith((LOCK_NAME, "run.lease")):
             yield path
 
 
