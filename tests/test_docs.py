@@ -18,6 +18,7 @@ from telemetron_batch.config.sources import PROFILE_FILE
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.stops import ExitCode
 from telemetron_batch.journal.layout import JOURNAL_NAME
+from telemetron_batch.journal.removed_runs import HISTORY_NAME
 from telemetron_batch.reports.summary import ATTENTION_WORKBOOK, FILES, PREVIEW, WORKBOOK
 from telemetron_batch.run.until import FIRST_START_FILE
 from tests.support.docs import (
@@ -50,6 +51,7 @@ OF_A_RUN = {
     JOURNAL_NAME,
     "run.log",
     "RUN.json",
+    HISTORY_NAME,
 }
 """Files that the program writes."""
 OF_A_USER = {
@@ -60,6 +62,7 @@ OF_A_USER = {
     "devices.csv",
     "erp-owners.csv",
     "fleet.csv",
+    "leavers.txt",
     "leaving.xlsx",
     "returns.csv",
     "rows.csv",
@@ -167,14 +170,14 @@ def test_a_percent_sign_in_a_crontab_is_escaped() -> None:
     lines = [
         line for page in PAGES for line in page.read_text().splitlines() if re.match(r"[0-9*]+( [0-9*]+){4} ", line)
     ]
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert [line for line in lines if re.search(r"(?<!\\)%", line)] == []
 
 
 def test_the_docs_show_commands() -> None:
     assert {
         *("run", "plan", "resume", "report", "undo", "verify", "runs", "check", "init", "completion"),
-        *("holdings", "compare"),
+        *("holdings", "compare", "prune", "forget"),
     } <= {words[0] for _, words in COMMANDS}
 
 

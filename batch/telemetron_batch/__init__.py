@@ -20,6 +20,7 @@ The packages, the lowest first. A package imports only from lower ones, here tho
     notices         tell people and monitoring how a run ended
     run             one run from start to end
     sharding        one run by several processes or machines
+    retention       old runs and the addresses of people go
     comparison      what customers hold -> input files
     init            a profile from a look at a file
     cli, airflow_provider  the doors

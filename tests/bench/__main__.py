@@ -16,6 +16,7 @@ BENCHES = (
     "bench_instead",
     "bench_rough_night",
     "bench_online",
+    "bench_retention",
 )
 
 if __name__ == "__main__":
