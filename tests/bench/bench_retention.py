@@ -16,7 +16,7 @@ from telemetron_batch.retention.prune import PruneRequest, prune
 from telemetron_batch.run import pipeline
 from telemetron_batch.storage.clock import RealClock
 
-NIGHTS, ROWS, KEPT = 60, 20_000, 15
+NIGHTS, ROWS, KEPT = 40, 20_000, 10
 """Nights, rows of each, and nights that are kept; a hundredth of the rows changes each night."""
 DAY = 86_400.0
 
@@ -54,7 +54,7 @@ def make_nights(folder: Path, clock: ShiftedClock, *, since_last: bool) -> None:
         )
         path = folder / f"erp-{night}.csv"
         path.write_text(f"customerEmail,deviceIdentifier,action,notes\n{''.join(rows)}")
-        flags = {"sandbox": True, "rate": "100000/s", "run_id": f"n{night:03}", "reports_dir": str(folder / "reports")}
+        flags = {"sandbox": True, "rate": "10000/s", "run_id": f"n{night:03}", "reports_dir": str(folder / "reports")}
         pipeline.run(resolve([str(path)], {**flags, "since_last": since_last}, {}), clock=clock)
         path.unlink()
 

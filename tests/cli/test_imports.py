@@ -81,6 +81,8 @@ def base_url() -> Iterator[str]:
         (["serve", "--help"], 0),
         (["serve", "--port", "x"], 2),
         (["serve-user", "--help"], 0),
+        (["prune", "--help"], 0),
+        (["forget"], 2),
     ],
 )
 def test_help_completion_and_usage_errors_import_nothing_heavy(
@@ -103,6 +105,12 @@ def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> 
 def test_a_look_before_sending_imports_no_writer_of_pages_and_workbooks(folder: Path, base_url: str) -> None:
     online = ("plan", "a.csv", "--online", "--base-url", base_url)
     assert imported_by(*online, exit_code=0, folder=folder) == {*TERMINAL, *DATA, *HTTP}
+
+
+def test_what_removes_and_forgets_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> None:
+    (folder / "reports").mkdir()
+    assert imported_by("prune", "--keep", "90d", exit_code=0, folder=folder) == DATA
+    assert imported_by("forget", "a@example.com", exit_code=0, folder=folder) == DATA
 
 
 def test_init_imports_what_reads_the_file_and_writes_the_profile(folder: Path) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.api.target import ApiTarget
 from telemetron_batch.config.config import RunConfig
 from telemetron_batch.domain.answers import CustomerHoldings
 from telemetron_batch.domain.errors import BatchError, DiskError, UntrustedRunError, untrusted_path_errors
@@ -160,6 +159,8 @@ def make_answers_folder(reports_dir: Path) -> Path:
 
 def forget_answers(config: RunConfig, customers: Callable[[], Iterable[str]], now: float) -> None:
     """Remove the kept answers about customers that a run is about to write to. Logs if that fails."""
+    from telemetron_batch.api.target import ApiTarget  # the HTTP library, which removing old answers does not need
+
     path = config.reports_dir / ANSWERS_FOLDER / f"{ApiTarget.of(config, None).name}.sqlite3"
     if config.sandbox or not path.exists():
         return
