@@ -48,9 +48,9 @@ def make_nights(folder: Path, clock: ShiftedClock, *, since_last: bool) -> None:
     """Make the nights in the sandbox."""
     for night in range(NIGHTS):
         clock.days = night
+        changed = {row: f"-{night}" for row in range(night % 100, ROWS, 100)}
         rows = (
-            f"user{row // 200}@example.com,SN-{row}{f'-{night}' if row % 100 == night % 100 else ''},assign,Room {row}\n"
-            for row in range(ROWS)
+            f"user{row // 200}@example.com,SN-{row}{changed.get(row, '')},assign,Room {row}\n" for row in range(ROWS)
         )
         path = folder / f"erp-{night}.csv"
         path.write_text(f"customerEmail,deviceIdentifier,action,notes\n{''.join(rows)}")

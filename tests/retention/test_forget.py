@@ -406,6 +406,17 @@ def test_what_is_no_address_is_refused_before_anything_is_changed(text: str, arc
         archive.forget(text)
 
 
+def test_a_rehearsal_in_the_sandbox_forgets_with_its_state_and_can_be_removed(archive: Archive) -> None:
+    ran = archive.run(ROWS, sandbox=True, base_url=None)
+    assert places_with(ran.folder / "..", ANN)
+    assert archive.forget(ANN).remaining == {}
+    assert places_with(archive.reports, ANN) == []
+    assert archive.desk.verify(ran).outcomes == ran.outcomes
+    archive.run([(BOB, "SN-9", "assign")], sandbox=True, base_url=None)
+    archive.desk.clock.sleep_blocking(1.0)
+    assert [one.run_id for one in archive.prune().removed] == ["n1"]
+
+
 def test_many_addresses_are_forgotten_in_one_pass(archive: Archive) -> None:
     people = [f"user{number}@example.com" for number in range(120)]
     archive.run([(one, f"SN-{number}", "assign") for number, one in enumerate(people)])

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,11 +81,50 @@ def rewrite_journal(
         _replace(path, draft)
 
 
-def _copy(path: Path, draft: Path) -> None:
-    """Make a copy of the whole journal, and empty its write-ahead log."""
+def database_holds(path: Path, rewriter: TextRewriter) -> bool:
+    """Return whether a rewriter would change a text in a database that is no journal. Raises JournalError."""
+    with _damage_of(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return any(True for _ in _changed_texts(connection, rewriter))
+
+
+def rewrite_database(path: Path, rewriter: TextRewriter) -> None:
+    """Replace a database that is no journal by a copy in which all texts are rewritten. Raises as for a journal."""
+    draft = path.with_name(f"{path.name}.rewritten")
+    with disk_errors(path):
+        _copy(path, draft, lambda one: sqlite3.connect(one, isolation_level=None))
+        with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+            connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA secure_delete=ON")
+            for table, column, old, new in [*_changed_texts(connection, rewriter)]:
+                update = f'UPDATE "{table}" SET "{column}" = ? WHERE "{column}" = ?'  # noqa: S608 - names of our tables
+                connection.execute(update, (new, old))
+            connection.execute("VACUUM")
+        _replace(path, draft)
+
+
+def _changed_texts(connection: sqlite3.Connection, rewriter: TextRewriter) -> Iterator[tuple[str, str, str, str]]:
+    """Yield table, column, old and new text of all that changes in a database."""
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        for _, column, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
+            query = f'SELECT DISTINCT "{column}" FROM "{table}"'  # noqa: S608 - names of our tables
+            for (value,) in connection.execute(query).fetchall():
+                if isinstance(value, str) and (new := rewriter.text(value)) is not value:
+                    yield table, column, value, new
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as exc:
+        raise read_error(path, exc) from exc
+
+
+def _copy(path: Path, draft: Path, open_database: Callable[[Path], sqlite3.Connection] = open_connection) -> None:
+    """Make a copy of a whole database, and empty its write-ahead log."""
     draft.unlink(missing_ok=True)
     os.close(trusted_folders.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, trusted_folders.file_mode()))
-    with closing(open_connection(path)) as connection:
+    with closing(open_database(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("VACUUM INTO ?", (str(draft),))
 

@@ -10,10 +10,10 @@ from typing import Any
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.layout import JOURNAL_NAME, shard_folders
-from telemetron_batch.journal.rewrite import journal_holds, rewrite_journal
+from telemetron_batch.journal.rewrite import database_holds, journal_holds, rewrite_database, rewrite_journal
 from telemetron_batch.retention.addresses import AddressRewriter
 from telemetron_batch.retention.rewritten_files import file_holds, rewrite_file, rewritten_hash
-from telemetron_batch.retention.run_files import is_leftover, own_files, temporary_folders
+from telemetron_batch.retention.run_files import SANDBOX_NAME, is_leftover, own_files, temporary_folders
 
 _CALLS = "calls.arrow"
 
@@ -38,7 +38,9 @@ def files_with_addresses(run: Path, rewriter: AddressRewriter) -> list[Path]:
 def _holds(path: Path, rewriter: AddressRewriter) -> bool:
     if path.name == JOURNAL_NAME:
         return journal_holds(path, rewriter)
-    return not path.name.startswith(JOURNAL_NAME) and file_holds(path, rewriter)
+    if path.name == SANDBOX_NAME:
+        return database_holds(path, rewriter)
+    return not path.name.startswith((JOURNAL_NAME, SANDBOX_NAME)) and file_holds(path, rewriter)
 
 
 def forget_in_run(run: Path, found: list[Path], rewriter: AddressRewriter) -> None:
@@ -47,12 +49,15 @@ def forget_in_run(run: Path, found: list[Path], rewriter: AddressRewriter) -> No
     The journals come first. They have hashes of other files, so each journal gets those of the files to come: if this
     is interrupted, these files still have an address, and the next command completes them.
     """
-    hashes = {path: rewritten_hash(path, rewriter) for path in found if path.name != JOURNAL_NAME}
+    databases = (JOURNAL_NAME, SANDBOX_NAME)
+    hashes = {path: rewritten_hash(path, rewriter) for path in found if path.name not in databases}
     for folder in (run, *shard_folders(run)):
         journal = folder / JOURNAL_NAME
         named = {path: digest for path, digest in hashes.items() if _is_named_in(path, folder, run)}
         if journal in found or named:
             rewrite_journal(journal, rewriter, partial(_new_hashes, named, run))
+    for path in (one for one in found if one.name == SANDBOX_NAME):
+        rewrite_database(path, rewriter)
     # The calls of a shard last: their hashes are in two journals.
     for path in sorted(hashes, key=lambda one: one.name == _CALLS):
         rewrite_file(path, rewriter)

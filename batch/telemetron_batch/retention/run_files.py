@@ -11,9 +11,12 @@ from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, UPL
 from telemetron_batch.reports.summary import FILES, PREVIEW, WORKBOOK
 from telemetron_batch.storage.trusted_folders import require_file, require_folder
 
+SANDBOX_NAME: Final = "sandbox.sqlite3"
+"""The state of the embedded sandbox, in the folder of a run that used it."""
 _NAMES: Final = frozenset({*FILES, PREVIEW, WORKBOOK, LOCK_NAME, "run.log", "reserve", "calls.arrow", "left.arrow"})
 _PATTERNS: Final = re.compile(
-    rf"attention(\.new[0-9]*)?\.(csv|xlsx)|{re.escape(JOURNAL_NAME)}([-.][a-z-]+)?|run\.lease\.[0-9]+"
+    rf"attention(\.new[0-9]*)?\.(csv|xlsx)|({re.escape(JOURNAL_NAME)}|{re.escape(SANDBOX_NAME)})([-.][a-z-]+)?"
+    r"|run\.lease\.[0-9]+"
 )
 _TEMPORARY: Final = re.compile(r"\.(.+)\.new")
 """What `atomic_write` makes: the name of the file with a dot before and `.new` behind."""
@@ -47,7 +50,12 @@ def temporary_folders(folder: Path) -> Iterator[Path]:
 
 def is_leftover(name: str) -> bool:
     """Return whether a file of this name is one that a killed process did not finish."""
-    unfinished = (f"{JOURNAL_NAME}.new", f"{JOURNAL_NAME}.rewritten", f"{JOURNAL_NAME}.apart")
+    unfinished = (
+        f"{SANDBOX_NAME}.rewritten",
+        f"{JOURNAL_NAME}.new",
+        f"{JOURNAL_NAME}.rewritten",
+        f"{JOURNAL_NAME}.apart",
+    )
     return name.startswith(unfinished) or bool(_TEMPORARY.fullmatch(name))
 
 
