@@ -48,7 +48,7 @@ def make_nights(folder: Path, clock: ShiftedClock, *, since_last: bool) -> None:
     """Make the nights in the sandbox."""
     for night in range(NIGHTS):
         clock.days = night
-        changed = {row: f"-{night}" for row in range(night % 100, ROWS, 100)}
+        changed = dict.fromkeys(range(night % 100, ROWS, 100), f"-{night}")
         rows = (
             f"user{row // 200}@example.com,SN-{row}{changed.get(row, '')},assign,Room {row}\n" for row in range(ROWS)
         )
