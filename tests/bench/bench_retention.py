@@ -16,7 +16,7 @@ from telemetron_batch.retention.prune import PruneRequest, prune
 from telemetron_batch.run import pipeline
 from telemetron_batch.storage.clock import RealClock
 
-NIGHTS, ROWS, KEPT = 40, 20_000, 10
+NIGHTS, ROWS, KEPT = 20, 20_000, 5
 """Nights, rows of each, and nights that are kept; a hundredth of the rows changes each night."""
 DAY = 86_400.0
 

@@ -60,7 +60,7 @@ def test_a_year_of_nights_of_which_ninety_days_are_kept(desk: Desk) -> None:
 
 
 def make_year(archive: Archive, nights: Iterator[tuple[int, tuple[list[Row], set[Row]]]]) -> None:
-    """Make all nights but the last three, and a list each month. Older runs are put aside meanwhile, which is faster."""
+    """Make all nights but the last three, and a list each month. Older runs are aside meanwhile, which is faster."""
     aside = archive.desk.folder / "aside"
     aside.mkdir()
     for night, (rows, changed) in islice(nights, NIGHTS - 3):
