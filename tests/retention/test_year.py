@@ -36,7 +36,7 @@ class Fleet:
             device, customer = f"SN-{night % 12}", CUSTOMERS[(night * 5 + 3) % 8]
             former = self.owner[device]
             changed = set()
-            if former != customer:
+            if former != customer and night < NIGHTS - 1:
                 changed = {(former, device, "unassign"), (customer, device, "assign")}
                 rows[device] = [(former, device, "unassign"), (customer, device, "assign")]
                 self.owner[device] = customer
