@@ -18,7 +18,8 @@ from telemetron_batch.journal.codec import decode_batch, encode_batch
 from telemetron_batch.journal.connection import disk_errors, open_connection, read_error, write_meta
 from telemetron_batch.journal.text_rewriter import TextRewriter, rewrite_batch, rewrite_json
 from telemetron_batch.storage import trusted_folders
-from telemetron_batch.storage.atomic_file import check_rename_allowed, sync_folder
+from telemetron_batch.storage.atomic_file import check_rename_allowed
+from telemetron_batch.storage.file_system import sync_folder
 
 _SIDECARS: Final = ("-wal", "-shm", "-journal")
 _ARROW: Final = {("blocks", "keys"), ("blocks", "cells")}

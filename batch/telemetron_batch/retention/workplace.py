@@ -12,8 +12,9 @@ from typing import Final
 from telemetron_batch.domain.errors import ConfigError, LockedError
 from telemetron_batch.journal.layout import LOCK_NAME, shard_folders
 from telemetron_batch.journal.removed_runs import HISTORY_NAME
-from telemetron_batch.storage.atomic_file import disk_errors_in, make_private_dir, sync_folder
+from telemetron_batch.storage.atomic_file import disk_errors_in, make_private_dir
 from telemetron_batch.storage.clock import Clock, iso
+from telemetron_batch.storage.file_system import sync_folder
 from telemetron_batch.storage.lease_files import remote_holder
 from telemetron_batch.storage.lock import Lock, LockOwner
 
