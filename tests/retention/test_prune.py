@@ -21,6 +21,7 @@ from telemetron_batch.retention.prune import PruneRequest, prune
 from telemetron_batch.retention.run_files import foreign_files
 from telemetron_batch.retention.workplace import WORKPLACE
 from telemetron_batch.run.save_plan import save_plan
+from telemetron_batch.run.until import FIRST_START_FILE
 from telemetron_batch.storage.lock import Lock, LockOwner
 from telemetron_batch.verification.answers import open_answers
 from tests.conftest import KEY
@@ -416,6 +417,8 @@ def test_every_file_of_a_run_is_known_as_ours(archive: Archive) -> None:
     (ran.folder / "attention.csv").write_text("edited")
     (ran.folder / "attention.xlsx").write_text("edited")
     archive.desk.verify(ran)
+    (ran.folder / ".told-1767225600000").touch()  # of a killed process whose end was told
+    (ran.folder / FIRST_START_FILE).touch()
     names = {path.name for path in ran.folder.iterdir()}
     assert {"attention.new.csv", "attention.new.xlsx", "preview.csv", "reconciliation.xlsx"} <= names
     assert foreign_files(ran.folder) == []

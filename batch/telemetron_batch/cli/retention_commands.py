@@ -106,7 +106,9 @@ def _sizes(result: "PruneResult") -> str:
     return f"{runs:,} run{'' if runs == 1 else 's'} ({size:.{1 if unit else 0}f} {_UNITS[unit]})"
 
 
-@click.command("forget", cls=HelpCommand, example="telemetron-batch forget - < leavers.txt", exit_codes=_FORGET_CODES)
+@click.command(
+    "forget", cls=HelpCommand, example="telemetron-batch forget ann@example.com --dry-run", exit_codes=_FORGET_CODES
+)
 @click.argument("email", metavar="EMAIL or -")
 @_DRY_RUN
 @REPORTS_DIR
@@ -114,10 +116,10 @@ def _sizes(result: "PruneResult") -> str:
 @_JSON
 @VERBOSE
 def forget_command(email: str, reports_dir: str, *, shared_reports_dir: bool, dry_run: bool, **shown: bool) -> None:
-    """Replace the address EMAIL in all finished runs by a value that stands for nobody.
+    """Remove the address EMAIL from all finished runs.
 
-    With - the addresses are read from standard input, one a line; other users can see the arguments of a command.
-    Names what still has an address: runs that have not finished, and copies elsewhere.
+    A value that stands for nobody takes its place. With - the addresses are read from standard input, one a line;
+    other users can see the arguments of a command. Names what still has an address: runs that have not finished, and copies elsewhere.
     """
     import_pyarrow_without_pandas()
     from telemetron_batch.retention.forget import ForgetRequest, forget

@@ -21,9 +21,8 @@ from telemetron_batch.domain.errors import JournalError, untrusted_path_errors
 from telemetron_batch.journal.codec import decode_batch, encode_batch
 from telemetron_batch.journal.connection import disk_errors, read_error
 from telemetron_batch.journal.text_rewriter import TextRewriter, rewrite_batch, rewrite_json
-from telemetron_batch.storage import trusted_folders
+from telemetron_batch.storage import file_system, trusted_folders
 from telemetron_batch.storage.atomic_file import check_rename_allowed
-from telemetron_batch.storage.file_system import sync_folder
 
 HISTORY_NAME: Final = "history.sqlite3"
 ROW_SCHEMA: Final = pa.schema(
@@ -188,7 +187,7 @@ def history_draft(reports_dir: Path, workplace: Path) -> Iterator[HistoryDraft]:
             os.fsync(file.fileno())
         check_rename_allowed()
         draft.replace(target)
-        sync_folder(reports_dir)
+        file_system.sync_folder(reports_dir)
 
 
 def history_holds(reports_dir: Path, rewriter: TextRewriter) -> bool:
@@ -207,7 +206,7 @@ def _copy(target: Path, draft: Path) -> None:
     """Copy the history, or make an empty file; for its owner only."""
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
-        os.fchmod(copy.fileno(), trusted_folders.file_mode())
+        file_system.set_mode(copy.fileno(), trusted_folders.file_mode())
         with untrusted_path_errors():
             trusted_folders.require_file(target)
         if target.exists():

@@ -17,6 +17,7 @@ from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.text_rewriter import rewrite_batch
 from telemetron_batch.retention.addresses import AddressRewriter
 from telemetron_batch.storage.atomic_file import atomic_write
+from telemetron_batch.storage.file_system import NO_LINK, NO_WAIT
 from telemetron_batch.storage.trusted_folders import open_file
 
 _ZIP: Final = b"PK\x03\x04"
@@ -28,7 +29,7 @@ _MAX_NESTING: Final = 3
 
 def file_holds(path: Path, rewriter: AddressRewriter) -> bool:
     """Return whether a file has an address that a rewriter replaces. Raises JournalError if it cannot be unpacked."""
-    with _opened(path, os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+    with _opened(path, os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT)) as file:
         return any(old is not new for old, new in _rewritten(file, rewriter))
 
 
