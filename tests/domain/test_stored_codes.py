@@ -116,6 +116,7 @@ def test_problems_of_rows() -> None:
         "TOO_LONG": 9,
         "ENCODING": 10,
         "TRAILER": 11,
+        "BROKEN_RECORD": 12,
         "LONG_NUMBER": 20,
         "CELL_VALUE": 21,
         "NO_VALUE": 22,

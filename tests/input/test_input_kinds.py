@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -122,6 +124,57 @@ def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
     path = save(desk.folder / "a.xlsx", {"Notes": [["x"]], "Data": ROWS})
     (file,) = make_plan(resolve([str(path)], {}, {})).files
     assert file.warnings == ('only sheet "Data" is read, not "Notes"; name another with --sheet',)
+
+
+@kind("`.parquet`")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    rows = pa.table({"Email": ["a@b.cc"], "Serial": pa.array([12], pa.int64()), "action": ["assign"], "x": [1.5]})
+    pq.write_table(rows, desk.folder / "a.parquet")
+    plan = desk.plan_of(desk.folder / "a.parquet", min_rows="1")
+    assert (plan.calls, plan.files[0].encoding) == (1, "parquet")
+    whole = (desk.folder / "a.parquet").read_bytes()
+    assert "cut short" in desk.refused(whole[:-9], "b.parquet")
+    assert "is a Parquet file that was compressed again" in desk.refused(gzip.compress(whole), "a.parquet.gz")
+
+
+@kind("a Parquet column of customers, identifiers, actions or types that holds floats, dates, booleans, bytes or lists")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"Email": ["a@b.cc"], "Serial": [12.0]}), desk.folder / "a.parquet")
+    message = desk.refused((desk.folder / "a.parquet").read_bytes(), "a.parquet", action="assign")
+    assert 'the column of "Serial" holds values of type double' in message
+
+
+@kind("`.jsonl`, `.jsonl.gz`: one JSON object a line")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    line = '{"Email":"a@b.cc","Serial":"S1","action":"assign"}\n'
+    assert desk.plan(line, "a.jsonl").calls == desk.plan(gzip.compress(line.encode()), "a.jsonl.gz").calls == 1
+    assert desk.plan(line, "a.txt").files[0].encoding == "jsonl"
+    assert desk.plan(line + '{"room":7,"Email":"b@b.cc"}\n', "a.jsonl").files[0].header[-1] == "room"
+
+
+@kind("a line of such a file that is not one object, or has a key twice")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    line = '{"Email":"a@b.cc","Serial":"S1","action":"assign"}\n'
+    plan = desk.plan(line + '{"Email":"a@b.cc","Serial":"S2"\n' + '{"Serial":"S1","Serial":"S2"}\n', "a.jsonl")
+    assert [(one.title, one.rows) for one in plan.problems] == [("line that is not one JSON object", 2)]
+
+
+@kind("a number with a fraction or an exponent, a boolean, a list or an object as an identifier in JSON")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    for value, sent in (("1E5", 1), ("1.5", 1), ("true", 1), ('["S1"]', 0), ("12", 1)):
+        line = f'{{"Email":"a@b.cc","Serial":{value},"action":"assign"}}\n'
+        assert desk.plan(line, "a.jsonl").invalid == int(value != "12")
+        assert desk.plan(line, "a.jsonl", allow_suspect=True).devices == sent
+
+
+@kind("a JSON array, JSON over several lines, an Arrow, Feather, ORC or Avro file, an SQLite database")
+def _(desk: Desk, _patch: pytest.MonkeyPatch) -> None:
+    assert "is a JSON array, not JSON lines; write one" in desk.refused('[\n{"Email":"a@b.cc"}]', "a.json")
+    assert "is JSON over several lines" in desk.refused('{\n  "Email": "a@b.cc"\n}', "a.json")
+    assert "is an Arrow or Feather file" in desk.refused(b"ARROW1\0\0\xff", "a.feather")
+    assert "is an ORC file" in desk.refused(b"ORC\x11", "a.orc")
+    assert "is an Avro file" in desk.refused(b"Obj\x01\x04", "a.avro")
+    assert "read it with --query" in desk.refused(b"SQLite format 3\0\x10", "a.db")
 
 
 @kind("a workbook's error values (`#N/A`)")

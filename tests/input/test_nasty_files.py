@@ -269,7 +269,7 @@ FILES = [
     Nasty("an old workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", refused="old workbook", name="erp.xls"),
     Nasty("text under the name of a workbook", H + R, refused="is not a workbook", name="erp.xlsx"),
     Nasty("a web page saved as CSV", "<html><body>Session expired</body></html>\n", refused="is a web page"),
-    Nasty("a JSON document", '{"rows": []}', refused="no header with customerEmail"),
+    Nasty("a JSON document", '{"rows": []}', refused="no column for customerEmail"),
     Nasty("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\xff\xfe", refused="no header"),
     Nasty("nothing", b"", warned="the file is empty"),
     Nasty("only a BOM", codecs.BOM_UTF8, warned="the file is empty"),

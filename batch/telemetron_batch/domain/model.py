@@ -27,6 +27,7 @@ class Problem(IntEnum):
     TOO_LONG = 9
     ENCODING = 10
     TRAILER = 11
+    BROKEN_RECORD = 12
     LONG_NUMBER = 20
     CELL_VALUE = 21
     NO_VALUE = 22
@@ -52,9 +53,11 @@ class Problem(IntEnum):
         return self in _CORRECT_IN_SOURCE
 
 
+MISALIGNED: Final = (Problem.CELL_COUNT, Problem.BROKEN_RECORD)
+"""Problems of a record whose cells cannot be told apart, so that its columns are left blank."""
 _CORRECT_IN_SOURCE: Final = frozenset(
     {
-        Problem.CELL_COUNT,
+        *MISALIGNED,
         Problem.DAMAGED,
         Problem.FORMULA,
         Problem.CONTROL,
@@ -70,6 +73,7 @@ _CORRECT_IN_SOURCE: Final = frozenset(
 _PROBLEM_TITLES: Final = {
     Problem.NONE: "no problem",
     Problem.CELL_COUNT: "wrong number of cells",
+    Problem.BROKEN_RECORD: "line that is not one JSON object",
     Problem.EMPTY_KEY: "empty key cell",
     Problem.EMAIL: "not an email address",
     Problem.ACTION: "unknown action word",

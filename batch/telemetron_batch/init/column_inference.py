@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.input.action_words import action_words
-from telemetron_batch.input.dialect import DELIMITERS, HEADER_LINES, match_columns
+from telemetron_batch.input.dialect import DELIMITERS, HEADER_LINES, clean_header, match_columns
 from telemetron_batch.input.emails import are_emails
+from telemetron_batch.input.json_lines import first_records, is_json_lines
 from telemetron_batch.input.load import Loaded, load
 from telemetron_batch.input.normalize import normalize
 from telemetron_batch.input.serials import DATE
@@ -168,12 +169,29 @@ def _tables(path: str, options: InputOptions, spool: Path) -> Iterator[Table]:
         sheets = first_rows(source.path, options.sheet, _MAX_RECORDS)
         yield from filter(None, (table_of(rows, name) for name, rows in sheets.items()))
         return
+    if source.kind is FileKind.PARQUET:
+        from telemetron_batch.input.parquet_file import column_names
+        from telemetron_batch.input.parquet_file import first_rows as first_parquet_rows
+
+        cells = first_parquet_rows(source.path, _MAX_RECORDS)
+        yield from _named_table(column_names(source.path), cells.columns)
+        return
     head = detect_encoding(source, options.encoding).head(_HEAD_BYTES)
+    if is_json_lines(head, source.name):
+        keys, rows = first_records(head, _MAX_RECORDS)
+        yield from _named_table(keys, [pa.array(column, pa.string()) for column in zip(*rows, strict=True)])
+        return
     lines = head.decode(errors="replace").splitlines(keepends=True)
     for delimiter in DELIMITERS if options.delimiter is None else (options.delimiter,):
         table = table_of(_records(lines[:_MAX_RECORDS], delimiter))
         if table is not None:
             yield table
+
+
+def _named_table(names: Sequence[str], columns: Sequence[pa.Array]) -> Iterator[Table]:
+    """Yield the table of a file whose format names its columns, if it has rows."""
+    if columns and len(columns[0]):
+        yield Table(tuple(map(clean_header, names)), tuple(map(normalize, columns)))
 
 
 def _records(lines: Iterable[str], delimiter: str) -> list[list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from telemetron_batch.domain.arrays import Ints
+from telemetron_batch.domain.model import Problem
 from telemetron_batch.input.number_formats import CellKind
 
 
@@ -15,7 +16,8 @@ class CellBlock:
 
     lines              the line on which each record begins
     cells              one string column for each header, named "0", "1", ...
-    width_errors       position to sentence, for records with too few or too many cells
+    width_errors       position to sentence, for records whose cells cannot be told apart
+    width_problem      the problem that these records have
     last_record        the last record that is not blank, as written and as its cells without quotes;
                        empty if no trailer is expected
     wrong_width_cells  position to all cells, for the records in `width_errors`
@@ -33,3 +35,4 @@ class CellBlock:
     piece_numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
     date_originals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    width_problem: Problem = Problem.CELL_COUNT

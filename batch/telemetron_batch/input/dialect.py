@@ -46,7 +46,7 @@ class Dialect:
     """How to read the rows of one file.
 
     header       the headers as the file spells them, trimmed
-    header_line  the line on which the header begins, from 1
+    header_line  the line on which the header begins, from 1; 0 if no line is a header
     first_line   the first line after the header
     body_offset  offset of that line, in bytes of UTF-8 text
     columns      field name to the position of its column
@@ -59,6 +59,11 @@ class Dialect:
     body_offset: int
     columns: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def has_header(self) -> bool:
+        """Whether a record of the file is, or could be, its header; else the format names the columns."""
+        return bool(self.delimiter or self.header_line)
 
     @property
     def min_width(self) -> int:
@@ -130,6 +135,16 @@ def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> D
         for line, cells in enumerate(headers, start=1)
     )
     return _dialect(_header(candidates, "xlsx", options), 0, options)
+
+
+def find_named_columns(names: Sequence[str], kind: str, options: InputOptions) -> Dialect:
+    """Return the columns of a file whose format names them, so that no header has to be found; as `find_dialect`.
+
+    `kind` is only for messages.
+    """
+    cells = tuple(map(clean_header, names))
+    candidate = _HeaderCandidate(cells, 0, 1, "", match_columns(cells if len(cells) <= MAX_COLUMNS else (), options))
+    return _dialect(_header(iter([candidate]), kind, options), 0, options)
 
 
 def required_fields(options: InputOptions) -> tuple[str, ...]:
@@ -233,12 +248,16 @@ def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: Inpu
         raise InputError("there is no header, because there is no text")
     if len(best.cells) > MAX_COLUMNS:
         raise InputError(
-            f"line {best.line} has {len(best.cells)} columns, and at most {MAX_COLUMNS} are read",
+            f"{f'line {best.line}' if best.line else 'it'} has {len(best.cells)} columns, "
+            f"and at most {MAX_COLUMNS} are read",
             "check that this is a table with a header",
         )
     missing = [field for field in required if not best.matches[field]]
+    what = f"no column for {_listed(missing)}"
+    if best.line:
+        what = f"no header with {_listed(missing)} in the first {HEADER_LINES} lines"
     raise InputError(
-        f"no header with {_listed(missing)} in the first {HEADER_LINES} lines; {_describe_candidate(best, encoding)}",
+        f"{what}; {_describe_candidate(best, encoding)}",
         _advice(missing, is_text=bool(best.delimiter), are_returns=options.action is Action.UNASSIGN),
     )
 
@@ -290,6 +309,8 @@ def _listed(words: Sequence[str]) -> str:
 def _describe_candidate(candidate: _HeaderCandidate, encoding: str) -> str:
     shown = ", ".join(f'"{_header_excerpt(cell)}"' for cell in candidate.cells[:20])
     more = f" and {len(candidate.cells) - 20} more" if len(candidate.cells) > 20 else ""
+    if not candidate.line:
+        return f"columns seen: {shown or 'none'}{more}"
     sentence = f"headers seen on line {candidate.line}: {shown}{more}"
     if not candidate.delimiter:
         return sentence

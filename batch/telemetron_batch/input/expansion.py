@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from telemetron_batch.domain.arrays import Ints
-from telemetron_batch.domain.model import Problem
+from telemetron_batch.domain.model import MISALIGNED, Problem
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.cell_bytes import CellBytes, byte_in
 from telemetron_batch.input.normalize import normalize_fast
@@ -153,7 +153,7 @@ class GroupedListDetector:
         """Count the empty key cells of a block."""
         problems = keys["problem"].to_numpy()
         # In rows with these problems a cell may be blank that is filled in the file.
-        known = (problems != Problem.CELL_COUNT) & (problems != Problem.NO_VALUE)
+        known = ~np.isin(problems, (*MISALIGNED, Problem.NO_VALUE))
         keys = keys if known.all() else keys.filter(pa.array(known))
         for name in self._names:
             column = "actionWord" if name == "action" else name

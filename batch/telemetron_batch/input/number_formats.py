@@ -13,7 +13,7 @@ from typing import Final
 
 
 class CellKind(IntEnum):
-    """What kind of value a cell has; an identifier in a cell of kind 0 is intact."""
+    """What kind of value a cell has; only an identifier of the first two kinds is intact."""
 
     PLAIN = 0
     PADDED = 1
@@ -26,6 +26,8 @@ class CellKind(IntEnum):
     NEGATIVE = 8
     MASKED = 9
     NOT_A_NUMBER = 10
+    FLOAT = 11
+    NESTED = 12
 
     @property
     def words(self) -> str:
@@ -44,6 +46,8 @@ _WORDS: Final = {
     CellKind.FRACTION: "a fraction",
     CellKind.NEGATIVE: "a negative number",
     CellKind.MASKED: "a number shown with other signs",
+    CellKind.FLOAT: "a number with a fraction or an exponent",
+    CellKind.NESTED: "a list or an object",
     CellKind.NOT_A_NUMBER: "not a number, though its cell is one",
 }
 

@@ -33,7 +33,7 @@ MESSAGES: Final[Mapping[Problem, str]] = {
     Problem.DEVICE_TYPE: "{name} is empty, and devices are to be created; fill it in, or give --device-type",
     Problem.LONG_NUMBER: '{name} "{cell}" is a number of more than 15 digits, and a workbook keeps 15; restore the '
     "serial in the source and format its cell as text",
-    Problem.CELL_VALUE: '{name} "{cell}" is {kind} in the workbook; enter the serial as text, or send it as it is '
+    Problem.CELL_VALUE: '{name} "{cell}" is {kind} in the file; enter the serial as text, or send it as it is '
     "with --allow-suspect",
     Problem.TAKEN_FOR_DATE: '{name} "{cell}" was "{listed}" in the list, '
     "and a spreadsheet may have made a date or number of it; "

@@ -13,9 +13,10 @@ from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import ONLY_CUSTOMERS, InputOptions
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.corrections import with_corrections
-from telemetron_batch.input.dialect import Dialect, find_dialect, plain_list_dialect
+from telemetron_batch.input.dialect import Dialect, find_dialect, find_named_columns, plain_list_dialect
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
+from telemetron_batch.input.json_lines import find_keys, is_json_lines, read_records
 from telemetron_batch.input.normalize import is_blank, normalize
 from telemetron_batch.input.own_reports import (
     ATTENTION_HEADERS,
@@ -84,10 +85,14 @@ def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     """Find the header of a file. Raises InputError where there is none, ConfigError for a wrong option."""
     if source.kind is FileKind.WORKBOOK:
         return _open_workbook(source, options)
+    if source.kind is FileKind.PARQUET:
+        return _open_parquet(source, options)
     text, options, is_own = _open_text(source, options)
     head = text.head(_HEADER_BYTES)
     if not head.strip(b" \t\r\n\0\x1a"):
         return RecordSource(None, text.encoding, (*text.warnings, "the file is empty"), lambda: (), options)
+    if is_json_lines(head, source.name):
+        return _open_json_lines(text, options)
     if options.required == ONLY_CUSTOMERS and _begins_with_address(head):
         dialect = plain_list_dialect()
     else:
@@ -193,6 +198,36 @@ def _own_report_advice(is_own: Callable[[], bool]) -> Iterator[None]:
             raise
         advice = "it holds rows of a run: run it in the folder of that run, whose options are taken then"
         raise InputError(error.reason, f"{advice}; or {error.advice}") from error
+
+
+# JSON lines and Parquet
+
+
+def _open_json_lines(text: DecodedText, options: InputOptions) -> RecordSource:
+    keys = find_keys(text.chunks())
+    with _own_report_advice(lambda: is_attention(keys)):
+        options = options_for_own_report(text.source.name, keys, options)
+        dialect = find_named_columns(keys, "jsonl", options)
+    last_line = LastLine()
+
+    def read_blocks() -> Iterator[CellBlock]:
+        return read_records(last_line.watch(text.chunks()), keys, dialect, options)
+
+    guessed = text.encoding_guessed
+    warnings = (*text.warnings, *dialect.warnings)
+    return RecordSource(dialect, "jsonl", warnings, read_blocks, options, last_line, encoding_guessed=guessed)
+
+
+def _open_parquet(source: SourceFile, options: InputOptions) -> RecordSource:
+    # Only such a file needs the reader.
+    from telemetron_batch.input.parquet_file import column_names, read_rows, reject_key_types
+
+    names = column_names(source.path)
+    with _own_report_advice(lambda: is_attention(names)):
+        options = options_for_own_report(source.name, names, options)
+        dialect = find_named_columns(names, "parquet", options)
+    reject_key_types(source.path, dialect)
+    return RecordSource(dialect, "parquet", dialect.warnings, lambda: read_rows(source.path, options), options)
 
 
 # Workbooks

@@ -139,6 +139,7 @@ def _key_cells(block: CellBlock, source: RecordSource) -> KeyCells:
         piece_numbers=block.piece_numbers,
         kinds=block.kinds,
         date_originals=block.date_originals,
+        width_problem=block.width_problem,
     )
 
 

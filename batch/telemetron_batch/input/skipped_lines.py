@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.arrays import Flags
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import InputOptions, Problem
+from telemetron_batch.domain.model import MISALIGNED, InputOptions
 from telemetron_batch.input.block import CellBlock
 from telemetron_batch.input.dialect import Dialect, match_columns, required_fields
 from telemetron_batch.input.emails import not_emails
@@ -43,7 +43,8 @@ def skipped_records(
             if row in block.wrong_width_cells
             else [column[row].as_py() for column in block.cells.columns]
         )
-        if _is_footer(cells) or _is_header_again(cells, int(block.lines[row]), dialect, options):
+        is_header = dialect.has_header and _is_header_again(cells, int(block.lines[row]), dialect, options)
+        if is_header or _is_footer(cells):
             found.append(row)
     return np.array(found, np.int64)
 
@@ -74,7 +75,7 @@ def _candidates(keys: pa.RecordBatch, dialect: Dialect, options: InputOptions) -
         codes_of_named, of_named = encode_texts(devices.filter(pa.array(named)))
         named[named] = _are_names(of_named, names)[codes_of_named]
     empty = flags_of(pc.equal(emails, ""))[codes] & flags_of(pc.equal(devices, ""))
-    likely = ruled | named | empty | (problems[rows] == Problem.CELL_COUNT)
+    likely = ruled | named | empty | np.isin(problems[rows], MISALIGNED)
     yield from rows[likely].tolist()
 
 

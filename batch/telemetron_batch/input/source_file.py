@@ -41,6 +41,8 @@ _GZIP_RATIO: Final = 8
 _GZIP: Final = b"\x1f\x8b"
 _WORKBOOK: Final = b"PK\x03\x04"
 _EMPTY_ZIP: Final = b"PK\x05\x06"
+_PARQUET: Final = b"PAR1"
+_ENCRYPTED_PARQUET: Final = b"PARE"
 _COMPOUND_FILE: Final = b"\xd0\xcf\x11\xe0"
 _OFFICE_PARTS: Final = frozenset({"[content_types].xml", "xl/workbook.xml", "content.xml"})
 """Names of members (in lower case) that show that a zip archive is an Office or OpenDocument file."""
@@ -60,6 +62,7 @@ class FileKind(Enum):
     GZIP = "gzip"
     ZIP = "zip"
     WORKBOOK = "workbook"
+    PARQUET = "parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +253,26 @@ def _sniff(path: Path, name: str, given_path: str = "") -> SourceFile:
         return SourceFile(path, name, FileKind.WORKBOOK, given_path)
     if head.startswith(_GZIP):
         return SourceFile(path, name, FileKind.GZIP, given_path)
+    if ending == ".parquet" or (head in (_PARQUET, _ENCRYPTED_PARQUET) and b"\0" in first):
+        _require_whole_parquet(path, head)
+        return SourceFile(path, name, FileKind.PARQUET, given_path)
     if ending == ".gz" and head:
         raise InputError("is not gzip, whatever its name says", "take .gz off its name if it is text")
     return SourceFile(path, name, FileKind.TEXT, given_path)
+
+
+def _require_whole_parquet(path: Path, head: bytes) -> None:
+    """Raise InputError unless a file begins and ends as Parquet."""
+    if head == _ENCRYPTED_PARQUET:
+        raise InputError("is an encrypted Parquet file", "write it without encryption, or export it as CSV")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_PARQUET)))
+        end = file.read()
+    if head != _PARQUET:
+        raise InputError("is not a Parquet file, whatever its name says", "name it .csv if it is text")
+    if end != _PARQUET or size <= 2 * len(_PARQUET):
+        raise InputError("is a Parquet file that was cut short", "fetch or make the file again")
 
 
 def _is_workbook(path: Path) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from telemetron_batch.domain.errors import InputError
-from telemetron_batch.domain.model import Problem
+from telemetron_batch.domain.model import MISALIGNED, Problem
 from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.rows.owner_claims import lack_owners
 from telemetron_batch.rows.rows import RowBlock
@@ -21,7 +21,7 @@ _WORD: Final = re.compile(
     re.IGNORECASE,
 )
 _AMOUNT: Final = re.compile(r"[-+]?[\d.,' ]+")
-_PROBLEMS: Final = (Problem.CELL_COUNT, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
+_PROBLEMS: Final = (*MISALIGNED, Problem.EMPTY_KEY, Problem.EMAIL, Problem.ACTION)
 """The problems that a trailer has if it is validated as a row."""
 
 

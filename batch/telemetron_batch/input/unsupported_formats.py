@@ -35,6 +35,7 @@ _STREAMS: Final = (
     ("WordDocument", "is a Word document", "export the table as .xlsx or CSV"),
 )
 _UNKNOWN: Final = ("is an old workbook (.xls) or another old Office file", _SAVE)
+_ONE_A_LINE: Final = "write one object a line"
 _TEXTS: Final = (
     (
         re.compile(r"%pdf-"),
@@ -62,10 +63,13 @@ _TEXTS: Final = (
         f"{_SAVE}; if it is a login or error page, fetch the file again",
     ),
     (re.compile(r"<\?xml\b"), "is an XML document", "export the table as .xlsx or CSV"),
+    (re.compile(r"\[\s*[{\[\]]"), "is a JSON array, not JSON lines", f"{_ONE_A_LINE} (jq -c '.[]' FILE)"),
+    (re.compile(r"\{[ \t\r]*\n"), "is JSON over several lines, not JSON lines", f"{_ONE_A_LINE} (jq -c . FILE)"),
 )
 """How a text begins, in lower case, without byte order mark and white space."""
 _UNPACK: Final = "unpack it and name the file that is meant"
 _COMPRESS: Final = "unpack it, or compress it with gzip"
+_EXPORT: Final = "export the table as Parquet, JSON lines or CSV"
 _PACKED: Final = (
     (re.compile(rb".{257}ustar(?:\0|  \0)", re.S), "is a tar archive", _UNPACK),
     (re.compile(rb"7z\xbc\xaf\x27\x1c"), "is a 7-Zip archive", _UNPACK),
@@ -73,10 +77,15 @@ _PACKED: Final = (
     (re.compile(rb"BZh[1-9]1AY&SY"), "is compressed with bzip2", _COMPRESS),
     (re.compile(rb"\xfd7zXZ\0"), "is compressed with xz", _COMPRESS),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "is compressed with Zstandard", _COMPRESS),
+    (re.compile(rb"ARROW1\0\0|FEA1.{0,4096}?\0", re.S), "is an Arrow or Feather file", _EXPORT),
+    (re.compile(rb"ORC[\0-\x1f]"), "is an ORC file", _EXPORT),
+    (re.compile(rb"Obj\x01"), "is an Avro file", _EXPORT),
+    (re.compile(rb"SQLite format 3\0"), "is an SQLite database", "read it with --query and --source-url-file"),
 )
 _PACKED_TWICE: Final = (
     (re.compile(rb"\x1f\x8b"), "is compressed twice", "unpack it once"),
     (re.compile(rb"PK\x03\x04"), "is a zip archive or workbook that was compressed again", "unpack it once"),
+    (re.compile(rb"PAR1.{0,4096}?\0", re.S), "is a Parquet file that was compressed again", "unpack it once"),
 )
 """How the content of a compressed file begins."""
 

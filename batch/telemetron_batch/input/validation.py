@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from telemetron_batch.domain.actions import UNKNOWN_ACTION, Action
 from telemetron_batch.domain.arrays import Flags, Ints
-from telemetron_batch.domain.model import InputOptions, InputPurpose, Problem
+from telemetron_batch.domain.model import MISALIGNED, InputOptions, InputPurpose, Problem
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.input.emails import EMAIL, not_emails
 from telemetron_batch.input.excerpt import printable_excerpt
@@ -57,7 +57,8 @@ class KeyCells:
     """The key cells of some rows as written: string columns without nulls, one record a row.
 
     action, device_type   None if the file has no such column
-    width_errors          row to sentence, for rows with a wrong number of cells
+    width_errors          row to sentence, for rows whose cells cannot be told apart
+    width_problem         the problem that these rows have
     wrong_width_cells     row to all cells, for the same rows
     piece_numbers         number of each row among the rows of its record; None if every record is one row
     kinds                 field to row to kind, for cells of a workbook that are not plain
@@ -74,6 +75,7 @@ class KeyCells:
     piece_numbers: Ints | None = None
     kinds: Mapping[str, Mapping[int, CellKind]] = field(default_factory=dict)
     date_originals: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    width_problem: Problem = Problem.CELL_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,11 @@ def validate_keys(
     findings = _findings(keys, options, context, encoding_guessed=encoding_guessed)
     known = dict(_wrong_kinds(cells, keys.device, options))
     known |= dict(_taken_for_dates(cells.date_originals, keys))
-    known |= {row: (Problem.CELL_COUNT, sentence) for row, sentence in cells.width_errors.items()}
+    known |= {row: (cells.width_problem, sentence) for row, sentence in cells.width_errors.items()}
     problems, details = _first_problem_per_row(count, known, findings, serial_statistics)
     codes = _action_codes(keys.action, count, options)
     if keys.action is not None:
-        codes[problems == Problem.CELL_COUNT] = UNKNOWN_ACTION
+        codes[np.isin(problems, MISALIGNED)] = UNKNOWN_ACTION
     if options.owners is not None:
         problems, details = _reject_unnamed_assigns(keys.email.normalized, codes, problems, details)
     words = pa.repeat("", count) if keys.action is None else keys.action.normalized
@@ -230,10 +232,11 @@ def _match_where(texts: pa.Array, pattern: str, flags: Flags) -> Flags:
 
 
 def _wrong_kinds(cells: KeyCells, device: KeyColumn, options: InputOptions) -> _Known:
-    """Yield the rows of a workbook whose key cell has a kind that cannot be sent."""
+    """Yield the rows whose key cell has a kind that cannot be sent."""
     for row, kind in cells.kinds.get("deviceIdentifier", {}).items():
         problem = _PROBLEM_OF.get(kind, Problem.CELL_VALUE)
-        if problem and not (problem is Problem.CELL_VALUE and options.allow_suspect):
+        may_send = problem is Problem.CELL_VALUE and options.allow_suspect and kind is not CellKind.NESTED
+        if problem and not may_send:
             cell = printable_excerpt(device.normalized[row].as_py())
             yield row, (problem, MESSAGES[problem].format(name=device.name, cell=cell, kind=kind.words))
     for name, kinds in cells.kinds.items():
@@ -302,7 +305,7 @@ def _reject_unnamed_assigns(
 
 def _blank_misaligned(column: pa.Array, problems: npt.NDArray[np.int8]) -> pa.Array:
     """Return the column, blank in rows with a wrong number of cells: their cells may belong to other columns."""
-    misaligned = problems == Problem.CELL_COUNT
+    misaligned = np.isin(problems, MISALIGNED)
     return pc.if_else(pa.array(misaligned), "", column) if misaligned.any() else column
 
 

@@ -19,7 +19,7 @@ from pyarrow import csv
 
 from telemetron_batch.domain.actions import ACTIONS
 from telemetron_batch.domain.answers import ANSWER_FIELDS, FieldKind
-from telemetron_batch.domain.model import InputFile, Problem
+from telemetron_batch.domain.model import MISALIGNED, InputFile
 from telemetron_batch.domain.preview import PREVIEW_WORDS
 from telemetron_batch.input.normalize import FORMULA_BYTES, apply_to_text, guard_apostrophes, guarded
 from telemetron_batch.input.own_reports import ATTENTION_HEADERS, is_attention
@@ -254,7 +254,7 @@ def _editable_cells(
     device; `detail` keeps the original text. An overtaken row, fed back unchanged, would undo the later row;
     so a person must fill in its action.
     """
-    shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))
+    shifted = pc.is_in(block.keys["problem"], pa.array(MISALIGNED, pa.int8()))
     blank = dict.fromkeys(_key_headers(report.files), shifted)
     blank[action_header(report.files), 0] = pc.or_(shifted, superseded)
     columns = dict(zip(own, _cells(report.files, block, own), strict=True))

@@ -20,7 +20,7 @@ from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.config.options import OPTIONS_BY_KEY
 from telemetron_batch.config.sources import InheritedOptions
 from telemetron_batch.domain.errors import BatchError, ConfigError
-from telemetron_batch.domain.model import InputFile, Problem
+from telemetron_batch.domain.model import MISALIGNED, InputFile
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 from telemetron_batch.input.own_reports import ATTENTION_HEADERS, find_own_header, find_own_row, is_attention
 from telemetron_batch.input.restored_cells import OriginalReader, OriginalRows
@@ -108,7 +108,7 @@ def _original_rows(path: Path) -> Iterator[OriginalRows]:
         places = [{field: file.header.index(text) for field, text in file.columns.items()} for file in files]
         wanted = {number: _wanted(file, places[number]) for number, file in enumerate(files)}
         for block in journal.blocks(cells=wanted):
-            shifted = pc.equal(block.keys["problem"], int(Problem.CELL_COUNT))  # these cells are left blank
+            shifted = pc.is_in(block.keys["problem"], pa.array(MISALIGNED, pa.int8()))  # these cells are left blank
             cells = {
                 field: pc.if_else(shifted, pa.scalar(None, pa.string()), block.cells[str(at)])
                 for field, at in places[block.file].items()

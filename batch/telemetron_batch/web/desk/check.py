@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from telemetron_batch.config.config import RunConfig
-from telemetron_batch.domain.model import InputFile, Problem
+from telemetron_batch.domain.model import MISALIGNED, InputFile, Problem
 from telemetron_batch.input.action_words import action_words
 from telemetron_batch.rows.rows import InvalidRows, RowBlock
 from telemetron_batch.run.prepare import load_input, size_of_input
@@ -111,7 +111,7 @@ def _faulty_rows(file: InputFile, keys: pa.RecordBatch, cells: pa.RecordBatch) -
     found = []
     for at, key in enumerate(keys.select(["line", "problem", "detail", "piece"]).to_pylist()):
         problem = Problem(key["problem"])
-        is_shifted = problem is Problem.CELL_COUNT
+        is_shifted = problem in MISALIGNED
         of_row = {} if is_shifted else {name: column[at][:_MAX_CELL] for name, column in texts.items()}
         found.append(FaultyRow(key["line"], problem, key["detail"], of_row, not is_shifted and key["piece"] == 0))
     return found
