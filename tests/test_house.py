@@ -66,6 +66,7 @@ ONLY_HERE = {
     "apprise": {"notices.messages"},
     "prometheus_client": {"notices.metrics"},
     "redis": {"rate_limit.redis_backend"},
+    "sqlalchemy": {"input.database"},
     "airflow": {name for name in MODULES if name.startswith("airflow_provider")},
 }
 """Libraries and the modules that may know them; several pass a transport on that a test or the sandbox gave."""

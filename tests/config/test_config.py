@@ -68,6 +68,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "fill-down": ("customerEmail", "action"),
     "encoding": ("cp1252", "utf-16"),
     "owners": ("owners.csv", "./runs"),
+    "query": ("SELECT 1", "SELECT 2"),
+    "source-url-file": ("/etc/one", "/etc/two"),
     "sheet": ("One", "Two"),
     "hidden": ("skip", "read"),
     "device-type": ("sensor", "gateway"),
@@ -148,6 +150,8 @@ BAD: dict[str, list[str]] = {
     "fill-down": ["serial"],
     "encoding": ["klingon", "base64"],
     "owners": [" ", "http://example.com/owners.csv"],
+    "query": [" ;", "@nowhere.sql"],
+    "source-url-file": [" "],
     "sheet": [" "],
     "hidden": ["show"],
     "device-type": [" "],
@@ -193,7 +197,10 @@ def resolved(
     if profile is not None:
         Path("telemetron-batch.toml").write_text(profile)
         chosen = {"profile": "p"}
-    return resolve(["in.csv"], {**chosen, **(flags or {})}, environ or {})
+    has_query = bool(
+        (flags or {}).get("query") or (environ or {}).get("TELEMETRON_QUERY") or "query = " in (profile or "")
+    )
+    return resolve([] if has_query else ["in.csv"], {**chosen, **(flags or {})}, environ or {})
 
 
 def refused(*args: Any, **kwargs: Any) -> str:
@@ -228,7 +235,11 @@ def said(option: Option, text: str) -> Any:
 
 def with_partner(option: Option) -> dict[str, Any]:
     """Return the flag that an option needs."""
-    partners = {"device-type": {"auto_create_devices": True}, "client-key": {"client_cert": "certificate.pem"}}
+    partners: dict[str, dict[str, Any]] = {
+        "device-type": {"auto_create_devices": True},
+        "client-key": {"client_cert": "certificate.pem"},
+        "source-url-file": {"query": "SELECT 1"},
+    }
     return partners.get(option.name, {})
 
 
@@ -807,3 +818,22 @@ def test_unknown_variables_with_our_prefix_are_found() -> None:
 def test_an_empty_pattern_overrides_the_trailer_of_a_profile() -> None:
     profile = "[p]\ntrailer-count = '^T1,([0-9]+)'"
     assert resolved({"trailer_count": ""}, profile=profile).input.trailer_count is None
+
+
+def test_a_query_takes_no_file_and_is_recorded_as_its_text(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("\ufeffSELECT 1\n;\n")
+    flags = {"query": f"@{tmp_path}/q.sql", "source_url_file": "url"}
+    config = resolve([], flags, {})
+    assert config.query is not None
+    assert (config.query.sql, config.query.url_file) == ("SELECT 1", str(Path("url").absolute()))
+    assert config.given_options["query"] == "SELECT 1"  # the file may be gone when the run continues
+    with pytest.raises(ConfigError, match="--query: takes no FILE"):
+        resolve(["a.csv"], flags, {})
+    with pytest.raises(ConfigError, match=r"cannot read nowhere\.sql"):
+        resolve([], {"query": "@nowhere.sql", "source_url_file": "url"}, {})
+
+
+def test_a_file_overrides_the_query_of_a_profile() -> None:
+    environ = {"TELEMETRON_QUERY": "SELECT 1", "TELEMETRON_SOURCE_URL_FILE": "url"}
+    assert resolve(["attention.csv"], {}, environ).query is None
+    assert resolve([], {}, environ).query is not None

@@ -97,5 +97,5 @@ def test_texts_and_whole_numbers_can_be_keys(value_type: pa.DataType) -> None:
     ],
 )
 def test_no_other_type_can_be_a_key(value_type: pa.DataType) -> None:
-    with pytest.raises(InputError, match="the column of Serial holds values of type .* write the column as text"):
+    with pytest.raises(InputError, match=r"the column of Serial holds values of type .* write the column as text"):
         reject_key_type("Serial", value_type)

@@ -99,7 +99,8 @@ def run_command(files: tuple[str, ...], **flags: Any) -> None:
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         with tell_refusal(flags, ", ".join(Path(file).name for file in files)):
             config = _configure(files, flags)
-            is_planned = not files and config.shard is None and config.run_id is not None and is_run(config.folder)
+            names_run = not files and config.query is None and config.shard is None and config.run_id is not None
+            is_planned = names_run and is_run(config.folder)
             planned_flags = _flags_of_planned(config, flags) if is_planned else {}
             if not is_planned:
                 _check_shard(config)
@@ -154,8 +155,7 @@ def _sender_of(config: Any) -> tuple[Callable[..., Any], Callable[..., None]]:
 def _check_shard(config: Any) -> None:
     """Raise ConfigError unless the options name either files or one shard of a planned run."""
     if config.shard is None:
-        if not config.files:
-            raise ConfigError("Missing argument 'FILE...'", "see telemetron-batch run --help")
+        _require_input(config, "run")
         if config.phase is not None:
             raise ConfigError("--phase needs --shard", "give the number of the shard with --shard")
         if config.shards is not None:
@@ -168,6 +168,11 @@ def _check_shard(config: Any) -> None:
         raise ConfigError("--shard needs --run-id", "name the run that plan --shards prepared")
 
 
+def _require_input(config: Any, command: str) -> None:
+    if not config.files and config.query is None:
+        raise ConfigError("Missing argument 'FILE...'", f"see telemetron-batch {command} --help")
+
+
 @main.command(
     "plan",
     cls=HelpCommand,
@@ -175,7 +180,7 @@ def _check_shard(config: Any) -> None:
     exit_codes=_PLAN_CODES,
     grouped=True,
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.files)
+@click.argument("files", nargs=-1, metavar="FILE...", shell_complete=completion.files)
 @click.option("--save", is_flag=True, help="Make the run's folder and print the plan's fingerprint, to send it later.")
 @options_where(lambda option: option.for_plan)
 def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
@@ -187,6 +192,7 @@ def plan_command(files: tuple[str, ...], *, save: bool, **flags: Any) -> None:
     """
     with exit_on_error(verbose=bool(flags["verbose"]), as_json=bool(flags["json"])):
         config = _configure(files, flags)
+        _require_input(config, "plan")
         if config.shards is not None and (save or config.online):
             flag = "--save" if save else "--online"
             raise ConfigError(f"{flag} cannot be combined with --shards", "leave it out: plan --shards saves the plan")

@@ -32,7 +32,7 @@ from telemetron_batch.config.sources import (
 from telemetron_batch.domain.actions import Phase
 from telemetron_batch.domain.approval import ApprovalPolicy
 from telemetron_batch.domain.errors import ConfigError
-from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret
+from telemetron_batch.domain.model import InputOptions, PlanOptions, Secret, SqlQuery
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.domain.urls import is_url, redact_url, strip_file_scheme, validate_object_url
@@ -139,6 +139,8 @@ class RunConfig:
     """The folder in which several users of one key keep their locks; None: each user has a folder."""
     job: str | None = None
     """The name of the job, if the user gave one."""
+    query: SqlQuery | None = None
+    """The query whose result is the input instead of files."""
     options_from_run: str | None = None
     """The run whose input options apply, because the input is one of its own files."""
     as_of: datetime | None = None
@@ -208,6 +210,7 @@ class ProblemCollector:
         for text in texts:
             try:
                 text = _from_file(text) if option.holds_secret else text
+                text = _text_in_file(text) if option.may_be_in_file else text
                 values.append(option.parse(text if option.is_path else _require_encodable(text)))
             except ValueError as exc:
                 self.found.append(f"{source}: {exc}")
@@ -224,6 +227,18 @@ def _from_file(text: str) -> str:
         return read_secret_file(Path(text[1:]), "", "URL")
     except ConfigError as exc:
         raise ValueError(f"{exc.reason}; {exc.next_step.words()}") from exc
+
+
+def _text_in_file(text: str) -> str:
+    """Return the content of the file that a text such as `@FILE` names, which is no secret. Raises ValueError."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8-sig")
+    except OSError as exc:
+        raise ValueError(f"cannot read {text[1:]} ({exc.strerror}); check the path") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"{text[1:]} is not UTF-8; save it so") from exc
 
 
 def _require_encodable(text: str) -> str:
@@ -256,12 +271,18 @@ def resolve(
         else:
             values[option.key] = problems.read(option, source, texts)
             given[option.key] = _for_record(option, texts, values[option.key])
-    given |= {key: values[key] for key in ("lock_dir", "approvals_dir") if values[key] is not None}  # absolute paths
+    given |= {
+        key: values[key] for key in ("lock_dir", "approvals_dir", "source_url_file") if values[key] is not None
+    }  # absolute paths
     if values["auto_create_devices"] is False and values["device_type"]:
         problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
     if values["client_key"] and not values["client_cert"]:
         problems.found.append(f"{sources['client_key']}: is only used with --client-cert")
     problems.found += _invalid_urls(files)
+    if files and values["query"] is not None:
+        if sources["query"] == "--query":
+            problems.found.append("--query: takes no FILE, because its rows are the input")
+        values["query"] = None  # a FILE overrides the query of a profile
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     key_source, named_by = (KeySource(), "") if values["sandbox"] else find_key_source(values, sources, environ)
@@ -296,7 +317,7 @@ def _for_record(option: Option, texts: Sequence[str], value: Any) -> Any:
         return shown_url(value) if option.key in NOTICE_KEYS else redacted(value)
     if option.holds_secret and option.repeatable:
         return [shown_url(url) for url in chain.from_iterable(value or ())]
-    if not option.metavar or not texts:
+    if not option.metavar or not texts or option.may_be_in_file:
         return value
     return list(texts) if option.repeatable else texts[-1]
 
@@ -332,6 +353,7 @@ def _config(
         output=OutputOptions(progress=not values["no_progress"], **{name: values[name] for name in _OUTPUT_FIELDS}),
         approvals_dir=_path(values["approvals_dir"]),
         lock_dir=_path(values["lock_dir"]),
+        query=_query(values),
         as_of=values["as_of"],
         since_last=values["since_last"],
         full_every=values["full_every"],
@@ -351,6 +373,12 @@ def notice_options(values: Mapping[str, Any], profile: str | None = None) -> Not
     given = {name: values[name] for name in NOTICE_KEYS}
     urls = tuple(chain.from_iterable(values["notify"] or ()))
     return NoticeOptions(**{**given, "notify": urls}, profile=profile or "")
+
+
+def _query(values: Mapping[str, Any]) -> SqlQuery | None:
+    if values["query"] is None:
+        return None
+    return SqlQuery(sql=values["query"], url_file=values["source_url_file"])
 
 
 def _path(text: str | None) -> Path | None:

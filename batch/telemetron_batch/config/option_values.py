@@ -86,6 +86,14 @@ def parse_absolute(text: str) -> str:
         raise ValueError(f"{text!r} is relative to a folder that no longer exists: use an absolute path") from exc
 
 
+def parse_query(text: str) -> str:
+    """Return SQL without surrounding blanks and without a semicolon at its end, which some drivers refuse."""
+    sql = text.strip().rstrip("; \t\r\n")
+    if not sql:
+        raise ValueError("is empty")
+    return sql
+
+
 def parse_flag(text: str) -> bool:
     """Parse yes or no; an empty text means no."""
     word = text.strip().lower()

@@ -43,6 +43,7 @@ from telemetron_batch.config.option_values import (
     parse_owners,
     parse_phase,
     parse_positive_duration,
+    parse_query,
     parse_run_id,
     parse_split,
     parse_text,
@@ -75,6 +76,8 @@ _INIT_OPTIONS: Final = frozenset(
 )
 _NOT_FOR_UNDO: Final = frozenset(
     {
+        "query",
+        "source-url-file",
         "sandbox",
         "auto-create-devices",
         "device-type",
@@ -146,6 +149,8 @@ _FOR_LOOKUPS: Final = frozenset(
 _FOR_COMPARE: Final = frozenset({"action", "action-word", "trailer-count", "max-unassign", "allow-empty"})
 _NOT_FOR_SERVE: Final = frozenset(
     {
+        "query",
+        "source-url-file",
         "run-id",
         "again",
         "allow-empty",
@@ -204,6 +209,8 @@ class Option:
     """Whether `check` takes it too."""
     for_resume: bool = False
     """Whether `resume` takes it too; it then overrides the option of the started run."""
+    may_be_in_file: bool = False
+    """Whether `@FILE` stands for the text in that file; the records then have the text."""
     holds_secret: bool = False
     """Whether the value is a URL that may contain a password, which is refused on the command line; use `@FILE`."""
     separator: str = ","
@@ -346,6 +353,11 @@ OPTIONS: Final = (
     Option("owners", parse_owners, _INPUT,
            "Where to find the customers of returns that name none: a file, or the word runs for earlier runs.",
            "FILE or runs"),
+    Option("query", parse_query, _INPUT,
+           "Query of a database whose rows are the input, instead of FILE; @FILE takes it from a file.", "SQL",
+           may_be_in_file=True),
+    Option("source-url-file", parse_absolute, _INPUT,
+           "File with the SQLAlchemy URL of the database of --query, readable by you only.", "FILE"),
     Option("encoding", parse_encoding, _INPUT, "Encoding of the input; detected by default.", "NAME"),
     Option("sheet", parse_text, _INPUT, "Sheet of a workbook; by default the first sheet with the headers.", "NAME"),
     Option("hidden", parse_hidden, _INPUT, "Hidden or filtered rows of a workbook: refuse, skip or read.", "WORD",

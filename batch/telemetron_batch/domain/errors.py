@@ -17,6 +17,7 @@
     │   └── RunRemovedError           3    user who removed the run's folder
     ├── VerifyError                   3    see its advice (exit code 4: the API refuses this client)
     ├── QueryError                    3    see its advice (exit code 4: the API refuses this client)
+    ├── SourceError                   3    administrator of the database; then run the same command again
     └── UnbalancedError               7    maintainers: a bug
 
 A call that the API refuses is an outcome, not an exception. A run that ends before its last call
@@ -227,6 +228,15 @@ class QueryError(BatchError):
         error = cls(f"{stop.sentence}; {rest}", _CORRECT_BASE_URL if is_elsewhere else stop.advice)
         error.exit_code = stop.exit_code
         return error
+
+
+class SourceError(BatchError):
+    """The database of `--query` cannot be reached, or did not give its rows to the end; nothing was sent."""
+
+    exit_code = ExitCode.STOPPED
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, Advice(repeat=True))
 
 
 class UnbalancedError(BatchError):

@@ -187,6 +187,17 @@ class OwnersSummary:
         return {"source": str(self.source), "name": self.name, "sha256": self.sha256}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SqlQuery:
+    """The query whose result is the input (`--query`)."""
+
+    sql: str
+    url_file: str | None
+    """The file with the URL of the database."""
+    place: str | None = None
+    """Scheme and host of the database; None before it was asked."""
+
+
 class InputPurpose(StrEnum):
     """What a file is read for."""
 

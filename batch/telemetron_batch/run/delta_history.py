@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +51,7 @@ from telemetron_batch.storage.lock import key_fingerprint, organisation_name
 
 LATE_EFFECT_S: Final = 900.0
 """How long an attempt without an answer may still be carried out."""
+_QUERY_DIGITS: Final = 12
 _NO_PAIRS: Final = pa.RecordBatch.from_pylist([], schema=pa.schema([KEY_SCHEMA.field(name) for name in PLAN_COLUMNS]))
 _NAME_ORGANISATION: Final = "give --organisation NAME to both runs to keep the history when the key changes"
 _FULL_RUN_TOLERANCE: Final = 23 / 24
@@ -125,11 +127,13 @@ def account_hash_of(config: RunConfig) -> str | None:
 
 
 def job_key_of(config: RunConfig, file_names: Sequence[str]) -> tuple[str, ...]:
-    """Return what names the job: its name, else the profile, else the file names without digits."""
+    """Return what names the job: its name, else the profile, else the query, else the file names without digits."""
     if config.job is not None:
         return "job", config.job
     if config.profile is not None:
         return "profile", config.profile
+    if config.query is not None:
+        return "query", sha256(config.query.sql.encode()).hexdigest()[:_QUERY_DIGITS]
     return "files", *sorted({re.sub(r"\d+", "#", name) for name in file_names})
 
 

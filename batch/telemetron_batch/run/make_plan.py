@@ -11,6 +11,7 @@ from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.planning.plan_summary import PlanSummary, summarize
 from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.prepare import delta_json, load_input, plan_and_check_limits, since_last, size_of_input
+from telemetron_batch.run.query_snapshot import with_query_result
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.spill import Scratch
@@ -27,7 +28,8 @@ def make_plan(config: RunConfig, clock: Clock | None = None, observer: RunObserv
         tempfile.TemporaryDirectory() as folder,
         Scratch(Path(folder) / "scratch") as scratch,
     ):
-        loaded = load_input(config, size_of_input(config), Path(folder), scratch)
+        with with_query_result(config, Path(folder)) as read_config:
+            loaded = load_input(read_config, size_of_input(read_config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)
         plan = plan_and_check_limits(config, loaded, delta, clock)
         return summarize(plan, loaded.files, config.sending.rate, delta_json(delta)).with_owners(loaded.owners)

@@ -101,6 +101,7 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
         "base_url": config.api_identity,
         "no_hold": not config.sending.hold_transfers,
         "since_last": config.since_last,
+        "query": None if config.query is None else config.query.sql,
     }
 
 

@@ -30,6 +30,7 @@ from telemetron_batch.run.feed_back import find_original_input
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
 from telemetron_batch.run.metadata import delta_metadata, input_hashes, job_metadata, run_facts, spool_in
 from telemetron_batch.run.order_guard import check_order
+from telemetron_batch.run.query_snapshot import QUERY_NAME, as_query, named_as_query, with_query_result
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.atomic_file import DiskReserve, disk_errors_in, require_free_space
 from telemetron_batch.storage.clock import Clock
@@ -65,6 +66,8 @@ def content_run_id(config: RunConfig) -> str:
     For several files it is the SHA-256 of their hashes.
     """
     stem = _file_stem(config)
+    if config.query is not None:
+        raise ConfigError("a query may give other rows each time", "name the run with --run-id")
     if "-" in config.files:
         raise ConfigError("standard input can be read only once", "name the run with --run-id")
     with tempfile.TemporaryDirectory() as spool:
@@ -75,6 +78,8 @@ def content_run_id(config: RunConfig) -> str:
 
 def _file_stem(config: RunConfig) -> str:
     """Return the name of the first file without its extension, as a part of a run id."""
+    if config.query is not None:
+        return QUERY_NAME
     if not config.files:
         raise ConfigError("no input file", "name one, or - for standard input")
     name = Path(strip_file_scheme(config.files[0])).name
@@ -95,8 +100,20 @@ def create_run(
     `make_extra_facts` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
     """
     folder = config.folder
-    if not config.files:
+    if not config.files and config.query is None:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")
+    with with_query_result(config, folder) as config:
+        return _create_run(config, scratch, observer, clock, make_extra_facts)
+
+
+def _create_run(
+    config: RunConfig,
+    scratch: Scratch,
+    observer: RunObserver,
+    clock: Clock,
+    make_extra_facts: Callable[["DraftedRun"], Mapping[str, object]],
+) -> Plan:
+    folder = config.folder
     draft = JournalDraft(folder / JOURNAL_NAME)
     try:
         with spool_in(folder) as spool:
@@ -149,15 +166,15 @@ def load_input(config: RunConfig, size: int, spool: Path, scratch: Scratch, sink
         scratch=scratch,
         find_original_input=find_original_input,
     )
-    with disk_errors_in(spool):
+    with disk_errors_in(spool), named_as_query(config):
         if config.input.owners is None:
-            return read()
+            return as_query(read(), config.query)
         _require_one_standard_input(config.files, config.input.owners)
         from telemetron_batch.run.find_owners import owner_finder
 
         with owner_finder(config, config.input.owners, size, spool) as finder:
             loaded = read(owners=finder.lookup)
-            return replace(loaded, owners=finder.summary(loaded))
+            return as_query(replace(loaded, owners=finder.summary(loaded)), config.query)
 
 
 def _require_one_standard_input(files: Sequence[str], owners: OwnersOption) -> None:

@@ -26,7 +26,7 @@ from telemetron_batch.run.listing import RunInfo, run_info
 from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_folder, run_scratch
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.plan_note import PlanNote
-from telemetron_batch.run.prepare import DraftedRun, content_run_id, create_run
+from telemetron_batch.run.prepare import DraftedRun, content_run_id, create_run, new_run_id
 from telemetron_batch.run.replan import replan_from_journal, summarize_from_journal
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.approval_folder import approvals_folder, make_approvals_folder
@@ -88,7 +88,7 @@ def save_plan(
     clock, users = clock or RealClock(), users or SystemUsers()
     observer = _UnaskedObserver(observer or RunObserver())
     config = await_input(config, clock, observer)
-    config = replace(config, run_id=config.run_id or content_run_id(config))
+    config = replace(config, run_id=config.run_id or _make_run_id(config, clock))
     folder, waiter = config.folder, LockWaiter.of(config, clock, observer)
     with shared_with_group(config.shared_reports_dir):
         with (
@@ -109,6 +109,13 @@ def save_plan(
                 require_same_plan(planned, plan, journal)
                 summary = summarize_from_journal(plan, journal, config.sending.rate)
         return SavedPlan(folder, summary, planned.fingerprint, run_info(folder, users, clock.wall()))
+
+
+def _make_run_id(config: RunConfig, clock: Clock) -> str:
+    """Return an id by the content of the input; by the time for a query that needs no approval."""
+    if config.query is not None and config.approval is not ApprovalPolicy.SECOND:
+        return new_run_id(config, clock)
+    return content_run_id(config)
 
 
 def _facts_of_saved_plan(
