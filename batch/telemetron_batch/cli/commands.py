@@ -36,6 +36,7 @@ from telemetron_batch.cli.lookup_commands import compare_command, holdings_comma
 from telemetron_batch.cli.notice_commands import notify_command
 from telemetron_batch.cli.refusals import tell_refusal
 from telemetron_batch.cli.retention_commands import forget_command, prune_command
+from telemetron_batch.cli.sandbox_commands import sandbox_command
 from telemetron_batch.cli.schema_commands import schema_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
 from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
@@ -67,7 +68,6 @@ _CHECK_CODES = {
     ExitCode.STOPPED: "The API cannot be reached.",
     **choose(ExitCode.CLIENT_REFUSED),
 }
-_SANDBOX_CODES = {ExitCode.DONE: "Interrupted.", ExitCode.NOT_STARTED: "The options or the port cannot be used."}
 _INIT_CODES = {
     ExitCode.DONE: "The profile was written.",
     ExitCode.NOT_STARTED: "FILE cannot be read, or the profile already exists.",
@@ -411,28 +411,6 @@ def check_command(**flags: Any) -> None:
     raise SystemExit(0 if found.stop is None else found.stop.exit_code)
 
 
-@main.command("sandbox", cls=HelpCommand, example="telemetron-batch sandbox --rate 40/s", exit_codes=_SANDBOX_CODES)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8765,
-    show_default=True,
-    help="Port to serve on; 0 picks a free one.",
-)
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="File that keeps the state between runs.")
-@click.option("--rate", "limit", metavar="RATE", help="Calls accepted, e.g. 40/s; more are answered with 429.")
-@click.option(
-    "--max-devices", type=click.IntRange(1), default=1000, show_default=True, help="Maximum devices per call."
-)
-@VERBOSE
-def sandbox_command(port: int, db: Path | None, limit: str | None, max_devices: int, *, verbose: bool) -> None:
-    """Serve the sandbox API until it is interrupted."""
-    from telemetron_batch.sandbox.serve import SandboxOptions, serve_sandbox
-
-    with exit_on_error(verbose=verbose):
-        serve_sandbox(SandboxOptions(port, db, limit, max_devices, os.environ), announce=click.echo)
-
-
 @main.command(
     "init", cls=HelpCommand, example="telemetron-batch init assignments.csv --profile erp", exit_codes=_INIT_CODES
 )
@@ -514,6 +492,7 @@ for command in (
     holdings_command,
     notify_command,
     prune_command,
+    sandbox_command,
     schema_command,
     serve_command,
     serve_user_group,

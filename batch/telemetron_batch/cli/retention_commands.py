@@ -119,7 +119,8 @@ def forget_command(email: str, reports_dir: str, *, shared_reports_dir: bool, dr
     """Remove the address EMAIL from all finished runs.
 
     A value that stands for nobody takes its place. With - the addresses are read from standard input, one a line;
-    other users can see the arguments of a command. Names what still has an address: runs that have not finished, and copies elsewhere.
+    other users can see the arguments of a command. Names what still has an address: runs that have not finished, and
+    copies elsewhere.
     """
     import_pyarrow_without_pandas()
     from telemetron_batch.retention.forget import ForgetRequest, forget

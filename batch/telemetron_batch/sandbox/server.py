@@ -7,23 +7,27 @@ import asyncio
 import math
 import signal
 import socket
+import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetron_batch.domain.base_url import is_loopback
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.signals import END_SIGNALS
 from telemetron_batch.sandbox.endpoints import endpoints
+from telemetron_batch.sandbox.faults import CUT, FaultMiddleware, Faults
 from telemetron_batch.sandbox.state import RequestLog, SandboxState
 
 HOST: Final = "127.0.0.1"
@@ -63,27 +67,37 @@ class SlidingWindow:
 
 
 def sandbox_app(
-    state: SandboxState, *, api_key: str | None = None, limit: Limit | None = None, max_devices: int = MAX_DEVICES
+    state: SandboxState,
+    *,
+    api_key: str | None = None,
+    limit: Limit | None = None,
+    max_devices: int = MAX_DEVICES,
+    faults: Faults | None = None,
 ) -> ASGIApp:
     """Return the sandbox API as an ASGI application; the arguments are those of `serve_in_thread`."""
-    return RateLimitMiddleware(endpoints(PATH, state, api_key, max_devices), state, limit)
+    api: ASGIApp = endpoints(PATH, state, api_key, max_devices)
+    if faults is not None:
+        api = FaultMiddleware(api, faults)
+    return RateLimitMiddleware(api, state, limit)
 
 
 @contextmanager
-def serve_in_thread(
+def serve_in_thread(  # noqa: PLR0913 - how it answers
     state: SandboxState,
     *,
     port: int = 0,
     api_key: str | None = None,
     limit: Limit | None = None,
     max_devices: int = MAX_DEVICES,
+    faults: Faults | None = None,
 ) -> Iterator[str]:
     """Serve `state` in a thread and yield the base URL; port 0 picks a free port.
 
     If `api_key` is None, any key but an empty one is accepted. Bulk requests of more than
-    `max_devices` devices are refused. Raises ConfigError if the port cannot be opened.
+    `max_devices` devices are refused; `faults` says which requests fail. Raises ConfigError if the
+    port cannot be opened.
     """
-    api = sandbox_app(state, api_key=api_key, limit=limit, max_devices=max_devices)
+    api = sandbox_app(state, api_key=api_key, limit=limit, max_devices=max_devices, faults=faults)
     with _listener(port) as listener:
         # Requests may arrive from here on; until the thread runs they wait in the backlog.
         base_url = f"http://{HOST}:{listener.getsockname()[1]}{PATH}"
@@ -170,12 +184,26 @@ class _Server(uvicorn.Server):
             await super().shutdown(sockets)
 
 
+def _reset(transport: asyncio.Transport) -> None:
+    """Close a connection with a reset, as a firewall or a process that is killed does."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class _CuttableProtocol(H11Protocol):
+    """Lets the application cut the connection of a request: its scope's state holds the function."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, CUT: partial(_reset, transport)}
+
+
 def _server(api: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             api,
             loop="asyncio",
-            http="h11",
+            http=_CuttableProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

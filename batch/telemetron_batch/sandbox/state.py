@@ -82,6 +82,15 @@ OR (unassign AND (fraction(hash) < :not_owned OR email NOT IN (SELECT email FROM
 )
 
 
+_FIT: Final = (
+    *_SEED[:3],
+    "INSERT OR REPLACE INTO device SELECT DISTINCT device, 1 FROM pair WHERE named_unknown(device)",
+    "INSERT OR IGNORE INTO customer (email) SELECT DISTINCT email FROM pair",
+    "INSERT OR IGNORE INTO ownership SELECT number, device FROM pair JOIN customer USING (email) WHERE unassign",
+    "DROP TABLE pair",
+)
+
+
 class Device(NamedTuple):
     """A device in the answer to an assign."""
 
@@ -228,11 +237,21 @@ class SandboxState:
         the first one counts. A pair is seeded only once, so to seed before every run keeps what
         earlier runs changed.
         """
+        self._seed(rows, _SEED)
+
+    def seed_to_fit(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Prepare the state so that a run of these rows succeeds: customers and devices exist.
+
+        The devices of unassign rows are with their customers. Rows are as for `seed`, and a pair is seeded only once.
+        """
+        self._seed(rows, _FIT)
+
+    def _seed(self, rows: Iterable[tuple[str, str, str]], statements: Iterable[str]) -> None:
         with self._change() as db:
             db.execute(_ROWS)
             db.executemany("INSERT INTO row VALUES (?, ?, ?, ?)", _hashed(rows))
-            for statement in _SEED:
-                db.execute(statement, FRACTIONS)
+            for statement in statements:
+                db.execute(statement, FRACTIONS if ":" in statement else ())
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
