@@ -1,9 +1,11 @@
 """The libraries that each command imports, so that a short command does not wait for those it does not need."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ HEAVY = {
     "prometheus_client",
     "python_multipart",
     "redis",
+    "sqlalchemy",
     "tomlkit",
     "xlsxwriter",
 }
@@ -100,6 +103,15 @@ def test_runs_and_check_import_no_column_library(folder: Path) -> None:
 def test_plan_imports_no_http_library_and_no_writer_of_reports(folder: Path) -> None:
     assert imported_by("plan", "a.csv", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
     assert imported_by("plan", "a.csv", "--save", exit_code=0, folder=folder) == {*TERMINAL, *DATA}
+
+
+def test_only_a_query_imports_what_speaks_to_databases(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "erp.db")) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 'a@example.com' AS email, 'A1' AS serial, 'assign' AS action")
+    (folder / "url").write_text("sqlite:///erp.db")
+    (folder / "url").chmod(0o600)
+    query = ("plan", "--query", "SELECT * FROM t", "--source-url-file", "url")
+    assert imported_by(*query, exit_code=0, folder=folder) - {"asyncio"} == {*TERMINAL, *DATA, "sqlalchemy"}
 
 
 def test_a_look_before_sending_imports_no_writer_of_pages_and_workbooks(folder: Path, base_url: str) -> None:

@@ -39,7 +39,22 @@ DEFAULT_KEEP_S: Final = 3600.0
 _NAMED: Final = 3
 """Customers that an error names."""
 _NO_CSV_SUFFIXES: Final = frozenset(
-    (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
+    (
+        ".gz",
+        ".zip",
+        ".bz2",
+        ".xz",
+        ".zst",
+        ".7z",
+        ".xlsx",
+        ".xlsm",
+        ".xlsb",
+        ".xls",
+        ".ods",
+        ".parquet",
+        ".jsonl",
+        ".ndjson",
+    )
 )
 """Endings of the names of compressed files, workbooks and tables that are no text; the output is a CSV file."""
 

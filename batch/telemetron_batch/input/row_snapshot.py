@@ -6,6 +6,7 @@ The file is Parquet with texts only. It gets its name only when it is complete, 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -82,7 +83,7 @@ def _reject_keys(rows: Sequence[Sequence[Any]], keys: dict[int, str], before: in
     """Raise InputError for the first key that is neither a text nor a whole number; `before` is the rows before."""
     for at, name in keys.items():
         for number, row in enumerate(rows, start=before + 1):
-            if not _may_be_key(row[at]):
+            if type(row[at]) is not str and not _may_be_key(row[at]):
                 kind, shown = type(row[at]).__name__, printable_excerpt(value_text(row[at]))
                 raise InputError(
                     f'row {number} has {shown} ({kind}) in "{name}", and texts or whole numbers are expected',
@@ -110,8 +111,12 @@ def value_text(value: Any) -> str:
     """Return a value of a database as exactly one text; None becomes an empty one."""
     if type(value) is str:  # nearly all values
         return value
-    text_of = next((text_of for kind, text_of in _TEXTS_OF if isinstance(value, kind)), str)
-    return text_of(value)
+    return _text_of(type(value))(value)
+
+
+@cache
+def _text_of(kind: type) -> Callable[[Any], str]:
+    return next((text_of for base, text_of in _TEXTS_OF if issubclass(kind, base)), str)
 
 
 _TEXTS_OF: Final[tuple[tuple[Any, Callable[[Any], str]], ...]] = (
