@@ -60,7 +60,12 @@ ONLY_HERE = {
     "jinja2": {"reports.compiled_page", "reports.page", "web.render"},
     "xlsxwriter": {"reports.workbook"},
     "fsspec": {"storage.object_store"},
-    "starlette": {"sandbox.endpoints", "sandbox.server", *(name for name in MODULES if name.startswith("web."))},
+    "starlette": {
+        "sandbox.endpoints",
+        "sandbox.faults",
+        "sandbox.server",
+        *(name for name in MODULES if name.startswith("web.")),
+    },
     "uvicorn": {"sandbox.server", "web.server"},
     "argon2": {"web.passwords"},
     "apprise": {"notices.messages"},
