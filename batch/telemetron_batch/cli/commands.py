@@ -453,7 +453,10 @@ def completion_command(shell: str) -> None:
 def _configure(files: tuple[str, ...], flags: Mapping[str, Any]) -> Any:
     """Return the configuration of a run of these files, which may be our own report files."""
     if not files:
-        return resolve_flags(files, flags)
+        config = resolve_flags(files, flags)
+        if config.query is not None:
+            import_pyarrow_without_pandas()
+        return config
     import_pyarrow_without_pandas()
     from telemetron_batch.run.feed_back import attention_config
 

@@ -6,7 +6,6 @@ The file is Parquet with texts only. It gets its name only when it is complete, 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -111,14 +110,14 @@ def value_text(value: Any) -> str:
     """Return a value of a database as exactly one text; None becomes an empty one."""
     if type(value) is str:  # nearly all values
         return value
-    return _text_of(type(value))(value)
+    kind = type(value)
+    if kind not in _TEXT_OF_TYPE:
+        _TEXT_OF_TYPE[kind] = next((text_of for base, text_of in _TEXTS_OF if issubclass(kind, base)), str)
+    return _TEXT_OF_TYPE[kind](value)
 
 
-@cache
-def _text_of(kind: type) -> Callable[[Any], str]:
-    return next((text_of for base, text_of in _TEXTS_OF if issubclass(kind, base)), str)
-
-
+_TEXT_OF_TYPE: Final[dict[type, Callable[[Any], str]]] = {}
+"""The entry of `_TEXTS_OF` for each type that was met."""
 _TEXTS_OF: Final[tuple[tuple[Any, Callable[[Any], str]], ...]] = (
     (type(None), lambda _: ""),
     (bool, lambda value: "true" if value else "false"),
