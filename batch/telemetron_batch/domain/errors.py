@@ -235,9 +235,6 @@ class SourceError(BatchError):
 
     exit_code = ExitCode.STOPPED
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what, Advice(repeat=True))
-
 
 class UnbalancedError(BatchError):
     """Rows in and rows out differ. Never expected; never hidden."""

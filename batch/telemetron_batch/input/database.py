@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from telemetron_batch.domain.errors import ConfigError, InputError, SourceError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import encodable, printable
+from telemetron_batch.domain.stops import Advice
 
 BATCH_ROWS: Final = 5_000
 _READ_ONLY: Final = {
@@ -84,7 +85,7 @@ class _Database:
         """Return the error for one of SQLAlchemy or of a driver, without any secret of the URL."""
         why, original = self._reason(exc), getattr(exc, "orig", None)
         if _is_passing(exc, original, why):
-            return SourceError(f"the database {self.name} {what} ({why}); nothing was sent")
+            return SourceError(f"the database {self.name} {what} ({why}); nothing was sent", Advice(repeat=True))
         return InputError(f"the database {self.name} {what} ({why})", "correct the query, or the URL of the database")
 
     def _reason(self, exc: Exception) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from telemetron_batch.domain.errors import InputError, SourceError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import encodable
+from telemetron_batch.domain.stops import Advice
 from telemetron_batch.input.dialect import Dialect, find_named_columns
 from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.value_texts import json_text
@@ -62,7 +63,8 @@ def _given(batches: Iterable[Rows]) -> Iterator[Rows]:
     try:
         yield from batches
     except OSError as exc:
-        raise SourceError(f"the rows ended early ({exc.strerror or exc}); nothing was sent") from exc
+        what = f"the rows ended early ({exc.strerror or exc}); nothing was sent"
+        raise SourceError(what, Advice(repeat=True)) from exc
 
 
 def _groups(batches: Iterable[Rows], size: int) -> Iterator[list[Sequence[Any]]]:
