@@ -279,10 +279,7 @@ def resolve(
     if values["client_key"] and not values["client_cert"]:
         problems.found.append(f"{sources['client_key']}: is only used with --client-cert")
     problems.found += _invalid_urls(files)
-    if files and values["query"] is not None:
-        if sources["query"] == "--query":
-            problems.found.append("--query: takes no FILE, because its rows are the input")
-        values["query"] = None  # a FILE overrides the query of a profile
+    problems.found += _query_with_file(files, values, sources)
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     key_source, named_by = (KeySource(), "") if values["sandbox"] else find_key_source(values, sources, environ)
@@ -299,6 +296,14 @@ def resolve(
         profile_file=where,
         base_url_flag=flag,
     )
+
+
+def _query_with_file(files: Sequence[str], values: dict[str, Any], sources: Mapping[str, str]) -> list[str]:
+    """Return the problem of a flag `--query` beside a FILE; a FILE overrides the query of environment or profile."""
+    if not files or values["query"] is None:
+        return []
+    values["query"] = None
+    return ["--query: takes no FILE, because its rows are the input"] if sources["query"] == "--query" else []
 
 
 def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
