@@ -16,11 +16,8 @@ BENCHES = (
     "bench_instead",
     "bench_rough_night",
     "bench_online",
-<<<<<<< HEAD
     "bench_retention",
-=======
     "bench_sources",
->>>>>>> 697273b (Document input kinds, databases and rehearsals; measure them)
 )
 
 if __name__ == "__main__":

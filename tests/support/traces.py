@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def places_with(folder: Path, *texts: str) -> list[str]:
@@ -60,3 +61,5 @@ def _unpacked(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     for read in (pa.ipc.open_stream, pa.ipc.open_file):
         with suppress(pa.ArrowInvalid, OSError):
             yield f"{name}!arrow", str(read(content).read_all().to_pydict()).encode()
+    if content.startswith(b"PAR1"):
+        yield f"{name}!parquet", str(pq.read_table(io.BytesIO(content)).to_pydict()).encode()

@@ -1,4 +1,4 @@
-"""Replace addresses in files: texts of any encoding, Arrow files, and what is packed in ZIP and gzip files."""
+"""Replace addresses in files: texts of any encoding, Arrow and Parquet files, and what ZIP and gzip files hold."""
 
 import gzip
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.journal.text_rewriter import rewrite_batch
@@ -23,6 +24,7 @@ from telemetron_batch.storage.trusted_folders import open_file
 _ZIP: Final = b"PK\x03\x04"
 _GZIP: Final = b"\x1f\x8b"
 _ARROW: Final = b"ARROW1"
+_PARQUET: Final = b"PAR1"
 _PIECE: Final = 4 << 20
 _MAX_NESTING: Final = 3
 
@@ -62,7 +64,7 @@ def _rewritten(file: BinaryIO, rewriter: AddressRewriter) -> Iterator[tuple[byte
     """Yield the content of a file and what it becomes, piece by piece; the same object where nothing changes."""
     head = file.read(len(_ARROW))
     file.seek(0)
-    if head.startswith((_ZIP, _GZIP, _ARROW)):
+    if head.startswith((_ZIP, _GZIP, _ARROW, _PARQUET)):
         content = file.read()
         yield content, _unpacked(content, rewriter, 0)
         return
@@ -98,6 +100,8 @@ def _unpacked(content: bytes, rewriter: AddressRewriter, depth: int) -> bytes:
         return content if rewritten is plain else gzip.compress(rewritten, mtime=0)
     if content.startswith(_ARROW):
         return _arrow(content, rewriter)
+    if content.startswith(_PARQUET):
+        return _parquet(content, rewriter)
     return rewriter.content(content)
 
 
@@ -126,3 +130,16 @@ def _arrow(content: bytes, rewriter: AddressRewriter) -> bytes:
         for batch in after:
             writer.write_batch(batch)
     return bytes(target.getvalue())
+
+
+def _parquet(content: bytes, rewriter: AddressRewriter) -> bytes:
+    source = pq.ParquetFile(io.BytesIO(content))
+    before = [*source.iter_batches()]
+    after = [rewrite_batch(batch, rewriter) for batch in before]
+    if all(new is old for new, old in zip(after, before, strict=True)):
+        return content
+    target = io.BytesIO()
+    with pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer:
+        for batch in after:
+            writer.write_batch(batch)
+    return target.getvalue()

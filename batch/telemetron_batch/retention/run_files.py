@@ -9,13 +9,25 @@ from typing import Final
 from telemetron_batch.domain.errors import untrusted_path_errors
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, UPLOAD_IN_RUN
 from telemetron_batch.reports.summary import FILES, PREVIEW, WORKBOOK
+from telemetron_batch.run.query_snapshot import SNAPSHOT_NAME
 from telemetron_batch.run.until import FIRST_START_FILE
 from telemetron_batch.storage.trusted_folders import require_file, require_folder
 
 SANDBOX_NAME: Final = "sandbox.sqlite3"
 """The state of the embedded sandbox, in the folder of a run that used it."""
 _NAMES: Final = frozenset(
-    {*FILES, PREVIEW, WORKBOOK, LOCK_NAME, FIRST_START_FILE, "run.log", "reserve", "calls.arrow", "left.arrow"}
+    {
+        *FILES,
+        PREVIEW,
+        WORKBOOK,
+        LOCK_NAME,
+        FIRST_START_FILE,
+        SNAPSHOT_NAME,
+        "run.log",
+        "reserve",
+        "calls.arrow",
+        "left.arrow",
+    }
 )
 _PATTERNS: Final = re.compile(
     rf"attention(\.new[0-9]*)?\.(csv|xlsx)|({re.escape(JOURNAL_NAME)}|{re.escape(SANDBOX_NAME)})([-.][a-z-]+)?"
