@@ -4,7 +4,7 @@ All problems are reported at once, each under the name that the user typed. The 
 file; `sources` reads the profile.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from itertools import chain
@@ -248,13 +248,23 @@ def _require_encodable(text: str) -> str:
     return text
 
 
+def flag_of(option: Option) -> str:
+    """Return how the command line writes an option."""
+    return f"--{option.name}"
+
+
 def resolve(
-    files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str], recorded: InheritedOptions | None = None
+    files: Sequence[str],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    recorded: InheritedOptions | None = None,
+    name_of: Callable[[Option], str] = flag_of,
 ) -> RunConfig:
     """Return the configuration of a run of these files.
 
     `flags` maps option keys, and `profile` and `config`, to the values of the command line (None: not given).
-    `recorded` supplies options that the flags do not give. Raises ConfigError that names every problem.
+    `recorded` supplies options that the flags do not give. Raises ConfigError that names every problem, and a flag
+    as `name_of` writes it.
     """
     problems = ProblemCollector()
     profile, where = load_profile(flags, environ)
@@ -265,6 +275,7 @@ def resolve(
     sources: dict[str, str] = {}
     for option in OPTIONS:
         source, texts = raw_value(option, flags, environ, profile, where)
+        source = name_of(option) if source == flag_of(option) else source
         sources[option.key] = source
         if texts is None:
             values[option.key] = () if option.repeatable else option.default

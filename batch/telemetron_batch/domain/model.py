@@ -253,6 +253,8 @@ class InputOptions:
     owners: OwnersOption | None = None
     """Where to look up the customers of unassign rows that name none; None: every row needs its customer."""
     purpose: InputPurpose = InputPurpose.ROWS
+    is_frame: bool = False
+    """Whether the file was written from a DataFrame: its first record is the header, every other record is a row."""
 
     @property
     def may_lack_customers(self) -> bool:

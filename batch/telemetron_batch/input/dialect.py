@@ -50,6 +50,7 @@ class Dialect:
     first_line   the first line after the header
     body_offset  offset of that line, in bytes of UTF-8 text
     columns      field name to the position of its column
+    numbers_records  whether records are numbered from `first_line`, instead of the lines on which they begin
     """
 
     delimiter: str
@@ -59,6 +60,7 @@ class Dialect:
     body_offset: int
     columns: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    numbers_records: bool = False
 
     @property
     def has_header(self) -> bool:
@@ -72,7 +74,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class _HeaderCandidate:
+class HeaderCandidate:
     """A record that may be the header, and the columns in it that match each field."""
 
     cells: tuple[str, ...]
@@ -118,7 +120,7 @@ def find_dialect(head: bytes, encoding: str, options: InputOptions) -> Dialect:
     delimiters = DELIMITERS if options.delimiter is None else (_requested_delimiter(options.delimiter),)
     candidate = _header(_candidates(lines, delimiters, options), encoding, options)
     next_line = candidate.line + candidate.lines
-    return _dialect(candidate, sum(map(len, lines[: next_line - 1])), options)
+    return dialect_of(candidate, sum(map(len, lines[: next_line - 1])), options)
 
 
 def plain_list_dialect() -> Dialect:
@@ -131,10 +133,10 @@ def find_sheet_header(rows: Sequence[Sequence[str]], options: InputOptions) -> D
     """Find the header in the first rows of a workbook's sheet; like `find_dialect`."""
     headers = (tuple(map(clean_header, row)) for row in rows[:HEADER_LINES])
     candidates = (
-        _HeaderCandidate(cells, line, 1, "", match_columns(cells, options))
+        HeaderCandidate(cells, line, 1, "", match_columns(cells, options))
         for line, cells in enumerate(headers, start=1)
     )
-    return _dialect(_header(candidates, "xlsx", options), 0, options)
+    return dialect_of(_header(candidates, "xlsx", options), 0, options)
 
 
 def find_named_columns(names: Sequence[str], kind: str, options: InputOptions) -> Dialect:
@@ -167,7 +169,7 @@ def _requested_delimiter(word: str) -> str:
         raise ConfigError(what, advice) from exc
 
 
-def _candidates(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[_HeaderCandidate]:
+def _candidates(lines: Sequence[bytes], delimiters: Sequence[str], options: InputOptions) -> Iterator[HeaderCandidate]:
     """Yield a candidate for each of the first lines and each delimiter.
 
     Reading starts anew at every line: an open quote in a title must not hide the header.
@@ -181,7 +183,7 @@ def _candidates(lines: Sequence[bytes], delimiters: Sequence[str], options: Inpu
             except csv.Error:  # a cell beyond the reader's limit is no header
                 continue
             matches = match_columns(cells if len(cells) <= MAX_COLUMNS else (), options)
-            yield _HeaderCandidate(cells, at + 1, reader.line_num, delimiter, matches)
+            yield HeaderCandidate(cells, at + 1, reader.line_num, delimiter, matches)
 
 
 def clean_header(header: str) -> str:
@@ -227,19 +229,19 @@ def match_alias(cells: Sequence[str], field: str, taken: set[int]) -> list[int]:
     return clear or [at for at, cell in free if folded_header(cell) in FOLDED_ALIASES[field]]
 
 
-def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: InputOptions) -> _HeaderCandidate:
+def _header(candidates: Iterator[HeaderCandidate], encoding: str, options: InputOptions) -> HeaderCandidate:
     """Return the first candidate with all required fields, or the last one close below it.
 
     Raises InputError if no candidate has all required fields.
     """
     required = required_fields(options)
-    best: _HeaderCandidate | None = None
+    best: HeaderCandidate | None = None
     best_rank = (-1, -1)
     for candidate in candidates:
         found = sum(bool(candidate.matches[field]) for field in required)
         if found == len(required):
             chosen = _lowest_near(candidate, candidates, options)
-            _reject_ambiguous(chosen, encoding, options)
+            reject_ambiguous(chosen, encoding, options)
             return chosen
         rank = (found, sum(map(bool, candidate.cells)))
         if rank > best_rank:
@@ -263,8 +265,8 @@ def _header(candidates: Iterator[_HeaderCandidate], encoding: str, options: Inpu
 
 
 def _lowest_near(
-    first: _HeaderCandidate, candidates: Iterator[_HeaderCandidate], options: InputOptions
-) -> _HeaderCandidate:
+    first: HeaderCandidate, candidates: Iterator[HeaderCandidate], options: InputOptions
+) -> HeaderCandidate:
     """Return the lowest of several headers close to each other; its empty cells are filled from the one above."""
     required = required_fields(options)
     chosen = first
@@ -306,7 +308,7 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _describe_candidate(candidate: _HeaderCandidate, encoding: str) -> str:
+def _describe_candidate(candidate: HeaderCandidate, encoding: str) -> str:
     shown = ", ".join(f'"{_header_excerpt(cell)}"' for cell in candidate.cells[:20])
     more = f" and {len(candidate.cells) - 20} more" if len(candidate.cells) > 20 else ""
     if not candidate.line:
@@ -318,7 +320,8 @@ def _describe_candidate(candidate: _HeaderCandidate, encoding: str) -> str:
     return f"{sentence} (delimiter {delimiter}, encoding {encoding})"
 
 
-def _reject_ambiguous(candidate: _HeaderCandidate, encoding: str, options: InputOptions) -> None:
+def reject_ambiguous(candidate: HeaderCandidate, encoding: str, options: InputOptions) -> None:
+    """Raise InputError for a field with several columns, ConfigError for a column that is given to two fields."""
     used: dict[int, str] = {}
     for field in _used_fields(candidate, options):
         matches = candidate.matches[field]
@@ -337,7 +340,7 @@ def _reject_ambiguous(candidate: _HeaderCandidate, encoding: str, options: Input
             )
 
 
-def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str]:
+def _used_fields(candidate: HeaderCandidate, options: InputOptions) -> list[str]:
     fields = list(required_fields(options))
     matches = candidate.matches
     has_optional_action = options.default_action is not None and options.action is None and bool(matches["action"])
@@ -349,7 +352,8 @@ def _used_fields(candidate: _HeaderCandidate, options: InputOptions) -> list[str
     return fields + [field for field in is_used if is_used[field] and field not in fields]
 
 
-def _dialect(candidate: _HeaderCandidate, body_offset: int, options: InputOptions) -> Dialect:
+def dialect_of(candidate: HeaderCandidate, body_offset: int, options: InputOptions) -> Dialect:
+    """Return the dialect of a file with this header."""
     warnings: tuple[str, ...] = ()
     if options.action is not None and candidate.matches["action"]:
         spelled = _header_excerpt(candidate.cells[candidate.matches["action"][0]])

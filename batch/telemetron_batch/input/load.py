@@ -18,6 +18,7 @@ from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.model import InputFile, InputOptions, OwnersSummary
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.input.expansion import GroupedListDetector
+from telemetron_batch.input.frame_dialect import FRAME
 from telemetron_batch.input.record_source import RecordSource, last_line_warnings, open_records, prepare_cells
 from telemetron_batch.input.restored_cells import OriginalReader
 from telemetron_batch.input.row_blocks import FileStats, row_blocks
@@ -122,7 +123,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
     scratch.reserve(sum(sizes))
     opened = []
     for path, size in zip(paths, sizes, strict=True):
-        opened.append(_open_file(path, spool))
+        opened.append(_open_file(path, spool, options))
         if not size:  # the size of a copy is only known now
             scratch.reserve(opened[-1].source.text_size)
     rules = [_ReadSettings(options, find_original_input(path)) for path in paths]
@@ -142,7 +143,7 @@ def load(  # noqa: PLR0913 - what is read, and where it goes
 
 def read_file(path: str, options: InputOptions, *, spool: Path, sink: BlockSink) -> InputFile:
     """Read one file block by block into `sink`, without keeping its rows. Raises as `load`."""
-    opened, rules = _open_file(path, spool), _ReadSettings(options, None)
+    opened, rules = _open_file(path, spool, options), _ReadSettings(options, None)
 
     def emit(block: RowBlock) -> None:
         sink.append(block)
@@ -207,8 +208,8 @@ def _disambiguate_names(files: Sequence[InputFile]) -> tuple[InputFile, ...]:
     return tuple(file if names[file.name] == 1 else replace(file, name=file.path) for file in files)
 
 
-def _open_file(path: str, spool: Path) -> _OpenedFile:
-    name = "standard input" if path == "-" else path
+def _open_file(path: str, spool: Path, options: InputOptions) -> _OpenedFile:
+    name = FRAME if options.is_frame else "standard input" if path == "-" else path
     with input_errors(name):
         source = open_source(path, spool)
         return _OpenedFile(name, source, source.fingerprint())
@@ -259,10 +260,11 @@ def _emit_blocks(name: str, blocks: Iterator[RowBlock], emit: Callable[[RowBlock
 def _input_file(source: SourceFile, digest: str, records: RecordSource, rows: int) -> InputFile:
     dialect = records.dialect
     header = () if dialect is None else dialect.header
+    is_frame = records.options.is_frame  # then the file is ours, and nobody knows its path
     return InputFile(
-        name=encodable(source.name),
-        path=encodable(source.given_path or str(source.path)),
-        written=source.modified_at,
+        name=FRAME if is_frame else encodable(source.name),
+        path=FRAME if is_frame else encodable(source.given_path or str(source.path)),
+        written=None if is_frame else source.modified_at,
         sha256=digest,
         rows=rows,
         header=header,

@@ -17,6 +17,7 @@ from telemetron_batch.input.dialect import Dialect, find_dialect, find_named_col
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
 from telemetron_batch.input.json_lines import find_keys, is_json_lines, read_records
+from telemetron_batch.input.frame_dialect import frame_dialect
 from telemetron_batch.input.normalize import is_blank, normalize
 from telemetron_batch.input.own_reports import (
     ATTENTION_HEADERS,
@@ -26,6 +27,7 @@ from telemetron_batch.input.own_reports import (
     options_for_own_report,
     unguarded_cells,
 )
+from telemetron_batch.input.record_scanner import split
 from telemetron_batch.input.restored_cells import OriginalReader, Restorer
 from telemetron_batch.input.source_file import DecodedText, FileKind, SourceFile, detect_encoding
 from telemetron_batch.input.text_reader import cells_of, last_record_text, read_cells
@@ -83,6 +85,8 @@ class RecordSource:
 
 def open_records(source: SourceFile, options: InputOptions) -> RecordSource:
     """Find the header of a file. Raises InputError where there is none, ConfigError for a wrong option."""
+    if options.is_frame:
+        return _open_frame(source, options)
     if source.kind is FileKind.WORKBOOK:
         return _open_workbook(source, options)
     if source.kind is FileKind.PARQUET:
@@ -119,7 +123,7 @@ def prepare_cells(source: RecordSource, read_original_input: OriginalReader | No
     if source.dialect is None:
         return source
     header = source.dialect.header
-    if is_attention(header):
+    if is_attention(header) and not source.options.is_frame:
         source = _restored(source, header, read_original_input)
     corrections = source.options.corrections
     filled = {name: source.columns[name] for name in source.options.fill_down if name in source.columns}
@@ -163,6 +167,25 @@ def _restored(source: RecordSource, header: Sequence[str], read_original_input: 
     if restorer is None:
         return replace(source, read_blocks=read_blocks)
     return replace(source, read_blocks=lambda: restorer.restore(read_blocks()), restorer=restorer)
+
+
+# DataFrames
+
+
+def _open_frame(source: SourceFile, options: InputOptions) -> RecordSource:
+    """Return the records of a file that was written from a DataFrame.
+
+    Nothing about it is guessed, and options that describe another file, for example in a profile, do not apply.
+    """
+    options = replace(options, multiline_cells=True, trailer_count=None, last_line="")
+    text = DecodedText(source, "utf-8", encoding_guessed=False, warnings=())
+    header, line_end, _ = text.head(_HEADER_BYTES).partition(b"\n")
+    dialect = frame_dialect(split(header, b","), options, body_offset=len(header + line_end))
+
+    def read_blocks() -> Iterator[CellBlock]:
+        return read_cells(_skip_bytes(text.chunks(), dialect.body_offset), dialect, options)
+
+    return RecordSource(dialect, text.encoding, dialect.warnings, read_blocks, options)
 
 
 # Text

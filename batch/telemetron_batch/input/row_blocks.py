@@ -78,7 +78,7 @@ def row_blocks(file: int, source: RecordSource, stats: FileStats) -> Iterator[Ro
             pending, last_record = block, record
     if source.options.trailer_count is not None:
         pending, stats.trailer = split_trailer(pending, last_record, source.options.trailer_count)
-    elif pending is not None:
+    elif pending is not None and not source.options.is_frame:
         line = pending.keys["line"][-1].as_py()
         pending, stats.trailer_text = without_plain_trailer(pending)
         stats.skipped_lines += [line] if stats.trailer_text else []
@@ -151,7 +151,11 @@ def _without_skipped(
     block: CellBlock, keys: pa.RecordBatch, source: RecordSource, stats: FileStats
 ) -> tuple[CellBlock, pa.RecordBatch]:
     """Return the records that are rows, and their keys."""
-    if source.dialect is None or not (keys["problem"].to_numpy().any() or lack_owners(keys).any()):
+    if (
+        source.dialect is None
+        or source.options.is_frame
+        or not (keys["problem"].to_numpy().any() or lack_owners(keys).any())
+    ):
         return block, keys
     skipped = skipped_records(keys, block, source.dialect, source.options)
     if not len(skipped):

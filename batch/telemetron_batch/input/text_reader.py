@@ -49,7 +49,7 @@ def read_cells(chunks: Iterable[bytes], dialect: Dialect, options: InputOptions)
         reader.reject_open_quote(records, rest, line, final=final)
         if len(records):
             yield reader.block(records, line)
-        line += records.line_ends
+        line += len(records) if dialect.numbers_records else records.line_ends
 
 
 def cells_of(rows: list[list[str]], width: int) -> pa.RecordBatch:
@@ -146,7 +146,7 @@ class _BlockReader:
         """Return the complete records as cells."""
         if self._are_alike(records):
             cells = self._parse(records.block, records.consumed, len(records), self._width)
-            return CellBlock(line + records.lines, cells, {}, self._last_record(records))
+            return CellBlock(line + self._lines(records), cells, {}, self._last_record(records))
         return self._sorted_by_width(records, line)
 
     def _are_alike(self, records: Records) -> bool:
@@ -179,7 +179,11 @@ class _BlockReader:
         width_errors = {at: sentence for at, (sentence, _) in zip(positions, misfits.values(), strict=True)}
         wrong_width_cells = {at: texts for at, (_, texts) in zip(positions, misfits.values(), strict=True)}
         last_record = self._last_record(records)
-        return CellBlock(line + records.lines[numbers], cells, width_errors, last_record, wrong_width_cells)
+        return CellBlock(line + self._lines(records)[numbers], cells, width_errors, last_record, wrong_width_cells)
+
+    def _lines(self, records: Records) -> Ints:
+        """Return the line of each record, or its number, from the first one of the block."""
+        return np.arange(len(records)) if self._dialect.numbers_records else records.lines
 
     def _last_record(self, records: Records) -> tuple[str, ...]:
         for record in range(len(records) - 1, -1, -1) if self._has_trailer else ():

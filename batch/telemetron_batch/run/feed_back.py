@@ -6,7 +6,7 @@ word on columns or actions. A file that was moved elsewhere does not tell which 
 
 import codecs
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,8 +16,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from telemetron_batch.config.config import RunConfig, resolve
-from telemetron_batch.config.options import OPTIONS_BY_KEY
+from telemetron_batch.config.config import RunConfig, flag_of, resolve
+from telemetron_batch.config.options import OPTIONS_BY_KEY, Option
 from telemetron_batch.config.sources import InheritedOptions
 from telemetron_batch.domain.errors import BatchError, ConfigError
 from telemetron_batch.domain.model import MISALIGNED, InputFile
@@ -48,13 +48,18 @@ _HEAD_BYTES: Final = 1 << 16
 _HEAD_ROWS: Final = 50
 
 
-def attention_config(files: Sequence[str], flags: Mapping[str, Any], environ: Mapping[str, str]) -> RunConfig:
+def attention_config(
+    files: Sequence[str],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    name_of: Callable[[Option], str] = flag_of,
+) -> RunConfig:
     """Return the configuration of a run of these files. Raises ConfigError that names everything that is wrong.
 
     As `resolve`; attention files in the folders of their runs add the mapping of these.
     """
     recorded = _recorded(files)
-    config = resolve(files, flags, environ, recorded)
+    config = resolve(files, flags, environ, recorded, name_of)
     return replace(config, options_from_run=recorded.run) if recorded.options else config
 
 

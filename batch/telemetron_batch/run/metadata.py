@@ -94,6 +94,7 @@ def _immutable_options(config: RunConfig) -> dict[str, Any]:
     described["owners"] = None if config.input.owners is None else str(config.input.owners.source)
     del described["purpose"]
     del described["last_line"]  # it decides whether the input is taken, not what is sent
+    del described["is_frame"]  # as which kind of input rows came does not matter
     del described["corrections"]  # the rows in the journal have them
     return {
         **described,

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -15,6 +17,9 @@ from telemetron_batch.storage.clock import iso
 from telemetron_batch.storage.redaction import Redactor
 
 LOGGER: Final = logging.getLogger("telemetron_batch")
+
+_current: ContextVar[logging.Handler | None] = ContextVar("_current", default=None)
+"""The log of the run that this code works for; None in threads that belong to no run."""
 
 
 class Redaction(logging.Filter):
@@ -48,6 +53,35 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Do nothing."""
 
 
+class _OpenLogs:
+    """The logs of the runs of this process; while there is one, the logger passes on all events."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._level = logging.NOTSET
+
+    def add(self, handler: logging.Handler) -> None:
+        """Open a log."""
+        with self._lock:
+            if not self._count:
+                self._level = LOGGER.level
+                LOGGER.setLevel(logging.INFO)
+            self._count += 1
+            LOGGER.addHandler(handler)
+
+    def remove(self, handler: logging.Handler) -> None:
+        """Close a log; the last one restores the level of the logger."""
+        with self._lock:
+            LOGGER.removeHandler(handler)
+            self._count -= 1
+            if not self._count:
+                LOGGER.setLevel(self._level)
+
+
+_open_logs: Final = _OpenLogs()
+
+
 @contextmanager
 def log_to_file(
     path: Path,
@@ -58,6 +92,7 @@ def log_to_file(
     """Append the program's log to a private file within this context, while `may_write` returns true.
 
     `later` returns secrets that become known meanwhile.
+    Events of another run in another thread of this process go to the log of that run only.
     """
     try:
         descriptor = trusted_folders.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -66,16 +101,16 @@ def log_to_file(
     stream = os.fdopen(descriptor, "a", encoding="utf-8")
     handler = _Handler(stream)
     handler.setFormatter(_JsonLines())
+    handler.addFilter(lambda _: _current.get() in (None, handler))
     handler.addFilter(Redaction(*secrets, later=later))
     handler.addFilter(lambda _: may_write())
-    LOGGER.addHandler(handler)
-    level = LOGGER.level
-    LOGGER.setLevel(logging.INFO)
+    token = _current.set(handler)
+    _open_logs.add(handler)
     try:
         yield
     finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(level)
+        _open_logs.remove(handler)
+        _current.reset(token)
         handler.close()
         with suppress(OSError):
             stream.close()

@@ -1,0 +1,1 @@
+"""The Python interface: `telemetron_batch.plan`, `run`, `resume`, `report` and `verify`."""

@@ -1,0 +1,31 @@
+"""The run that a caller names, and the options that the caller gives for it: for `resume`, `verify` and `report`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from telemetron_batch.config.options import OPTIONS_BY_KEY
+from telemetron_batch.journal.layout import JOURNAL_NAME
+
+
+def has_run(folder: Path) -> bool:
+    """Return whether there is a run in this folder, or something in the place of its journal."""
+    return os.path.lexists(folder / JOURNAL_NAME)
+
+
+def find_run_folder(run: str, reports_dir: str) -> Path:
+    """Return the folder of a run, given its id or its path."""
+    is_path = os.sep in run or has_run(Path(run))
+    return Path(run) if is_path else Path(reports_dir) / run
+
+
+def environ_with(given: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the options that the caller gives, by key; None counts as not given.
+
+    Options for a run that exists reach it as variables: they override those in its journal.
+    """
+    texts = {OPTIONS_BY_KEY[key].variable: value for key, value in given.items() if value is not None}
+    return {
+        **environ,
+        **{name: str(text).lower() if isinstance(text, bool) else str(text) for name, text in texts.items()},
+    }
