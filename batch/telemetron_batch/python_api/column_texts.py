@@ -1,6 +1,6 @@
 """Turn the columns of a DataFrame into texts, exactly as `str` writes their values; missing values become empty.
 
-A key column may hold texts and whole numbers. Anything else there shows that an identifier was read as something that
+A key column may hold texts, whole numbers and UUIDs. Anything else there shows that an identifier was read as something that
 it is not, such as a float that has lost digits and zeros; it is refused, and never repaired.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable
 from decimal import Decimal
 from numbers import Integral
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def _text_converter(dtype: Any, *, is_key: bool) -> Callable[["pd.Series[Any]"],
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _by_arrow(column: "pd.Series[Any]") -> pa.Array:
@@ -157,8 +158,8 @@ def _text(value: object) -> str:
 
 
 def _may_be_key(value: object) -> bool:
-    """Return whether a value of a key column is a text, a whole number, or missing."""
-    if isinstance(value, str) or _is_missing(value):
+    """Return whether a value of a key column is a text, a whole number, a UUID, or missing."""
+    if isinstance(value, str | UUID) or _is_missing(value):
         return True
     if isinstance(value, Decimal):  # 12.0 and 1E+2 are no identifiers, though they are whole numbers
         return str(value).isdecimal()

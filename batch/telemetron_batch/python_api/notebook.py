@@ -42,7 +42,7 @@ def plan_html(fields: PlanFields) -> str:
     )
     lines = [f"<b>{numbers}.</b> {fields.duplicates:,} duplicate, {fields.invalid:,} invalid."]
     stages = [
-        (f"{one['stage']}", escape(one["action"]), f"{one['calls']:,}", f"{one['devices']:,}") for one in fields.stages
+        (f"{one['stage']}", _text(one["action"]), f"{one['calls']:,}", f"{one['devices']:,}") for one in fields.stages
     ]
     lines.append(_table(("stage", "action", "calls", "devices"), stages))
     if fields.problems:

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from telemetron_batch.domain.errors import system_error
+from telemetron_batch.domain.errors import PathError, system_error
 from telemetron_batch.input.normalize import apply_to_text, unguarded
 from telemetron_batch.input.own_reports import unguarded_cells
 
+_ADVICE: Final = "write it again: report makes the files of a run from its journal"
 _BLOCK_BYTES: Final = 1 << 24
 _MAX_BLOCK_BYTES: Final = 1 << 30
 _TEXT: Final = pd.StringDtype(na_value=np.nan)
@@ -29,7 +30,11 @@ def read_frame(path: Path, delimiter: str = ",", *, is_guarded: bool = True) -> 
         with path.open("rb") as file:
             names = _header(file, delimiter)
             file.seek(0)
+            if not names:
+                raise PathError(f"{path} is empty", _ADVICE)
             table = _read(file, delimiter, len(names), path.stat().st_size)
+    except (pa.ArrowInvalid, csv.Error, UnicodeError) as exc:
+        raise PathError(f"{path} cannot be read ({exc})", _ADVICE) from exc
     except OSError as exc:
         raise system_error(exc) from exc
     if is_guarded:
@@ -43,7 +48,7 @@ def read_frame(path: Path, delimiter: str = ",", *, is_guarded: bool = True) -> 
 def _header(file: BinaryIO, delimiter: str) -> list[str]:
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        return next(csv.reader(text, delimiter=delimiter))
+        return next(csv.reader(text, delimiter=delimiter), [])
     finally:
         text.detach()
 
