@@ -58,13 +58,15 @@ _MODULES = {
 """Where each public name is, apart from `run`."""
 
 
-def __getattr__(name: str) -> Any:
-    if name == "run":
-        return import_module(f"{__name__}.run")
-    if name in _MODULES:
-        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # else type checkers would believe any name
+
+    def __getattr__(name: str) -> Any:
+        if name == "run":
+            return import_module(f"{__name__}.run")
+        if name in _MODULES:
+            value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

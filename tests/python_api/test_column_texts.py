@@ -118,7 +118,9 @@ def test_any_other_column_has_the_text_of_each_value(values, dtype, expected) ->
     ],
 )
 def test_a_key_column_with_a_damaged_value_is_refused_with_its_column_line_and_type(values, dtype, line, kind) -> None:
-    with pytest.raises(InputError, match=rf'column "c" holds a {kind} \(.*, line {line}\), .*; read the column as text'):
+    with pytest.raises(
+        InputError, match=rf'column "c" holds a {kind} \(.*, line {line}\), .*; read the column as text'
+    ):
         texts(values, dtype, is_key=True)
 
 

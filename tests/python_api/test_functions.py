@@ -211,7 +211,7 @@ def test_a_frame_without_rows_or_columns_is_told_in_one_line() -> None:
         tb.run(frame(*GOOD)[:0], sandbox=True)
     assert tb.run(frame(*GOOD)[:0], sandbox=True, allow_empty=True).summary.rows == 0
     assert tb.plan(frame(*GOOD)[:0], empty_exit_code=9).exit_code == 9
-    with pytest.raises(tb.BatchError, match="no column for customerEmail and .*; it has no columns"):
+    with pytest.raises(tb.BatchError, match=r"no column for customerEmail and .*; it has no columns"):
         tb.plan(pd.DataFrame())
 
 
@@ -251,13 +251,15 @@ def test_a_saved_plan_is_sent_without_its_frame() -> None:
     assert result.summary.fingerprint == plan.fingerprint
 
 
-def test_a_look_before_sending_gives_a_preview_of_each_row(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_a_look_before_sending_gives_a_preview_of_each_row() -> None:
     plan = tb.plan(frame((A, "A1", "assign"), (B, "A2", "unassign")), online=True)
     assert plan.preview()["preview"].tolist() == ["customerUnknown", "customerUnknown"]
     assert plan.summary.customers_to_create == 1
 
 
-def test_the_same_call_continues_a_stopped_run_and_repeats_nothing_of_a_finished_one(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_the_same_call_continues_a_stopped_run_and_repeats_nothing_of_a_finished_one() -> None:
     rows = frame(*((A, f"A{number}", "assign") for number in range(1, 7)))
     with pytest.raises(ZeroDivisionError):
         tb.run(rows, run_id="r", chunk_size=2, on_progress=lambda _: 1 / 0)
@@ -270,7 +272,8 @@ def test_the_same_call_continues_a_stopped_run_and_repeats_nothing_of_a_finished
         tb.run(rows[:3], run_id="r", chunk_size=2)
 
 
-def test_a_stopped_run_of_a_frame_is_resumed_without_it(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_a_stopped_run_of_a_frame_is_resumed_without_it() -> None:
     def interrupt(_: tb.Progress) -> None:
         raise KeyboardInterrupt
 
@@ -281,7 +284,8 @@ def test_a_stopped_run_of_a_frame_is_resumed_without_it(fleet: SandboxState) -> 
     assert (result.exit_code, result.reconciliation()["outcome"].tolist()) == (0, ["assigned"])
 
 
-def test_verify_asks_what_customers_hold(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_verify_asks_what_customers_hold() -> None:
     result = tb.run(frame((A, "A1", "assign")), run_id="r")
     verified = tb.verify("r", reports_dir="reports")
     assert verified.summary.verify is not None
@@ -318,7 +322,8 @@ def test_a_plan_that_was_not_saved_cannot_be_resumed() -> None:
         tb.resume(tb.plan(frame(*GOOD)))
 
 
-def test_a_run_goes_only_to_the_api_that_the_caller_names(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_a_run_goes_only_to_the_api_that_the_caller_names() -> None:
     tb.plan(frame(*GOOD), run_id="r", save=True)
     with pytest.raises(tb.BatchError, match="was started with --base-url"):
         tb.resume("r", base_url="http://127.0.0.1:9/api/ext-v1")
@@ -328,7 +333,7 @@ def test_a_run_goes_only_to_the_api_that_the_caller_names(fleet: SandboxState) -
 
 
 def test_wrong_options_are_named_as_the_caller_wrote_them() -> None:
-    with pytest.raises(tb.BatchError, match="rate: 'fast' is not a rate.*; max_failed: '5 %%' is neither"):
+    with pytest.raises(tb.BatchError, match=r"rate: 'fast' is not a rate.*; max_failed: '5 %%' is neither"):
         tb.run(frame(*GOOD), sandbox=True, max_failed="5 %%", rate="fast")
     with pytest.raises(tb.BatchError, match="unknown option 'max_fail'; did you mean max_failed"):
         tb.run(frame(*GOOD), sandbox=True, max_fail=5)  # type: ignore[call-arg]
@@ -382,7 +387,8 @@ def test_rows_that_want_attention_are_corrected_as_a_frame_and_run_again() -> No
     assert again.reconciliation()[["customerEmail", "outcome"]].to_numpy().tolist() == [[B, "assigned"]]
 
 
-def test_undo_takes_back_what_was_done(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_undo_takes_back_what_was_done() -> None:
     first = tb.run(frame((A, "A1", "assign"), (A, "A2", "assign")), run_id="r")
     back = tb.run(first.undo(), run_id="back")
     assert back.reconciliation()["action"].tolist() == ["unassign", "unassign"]
@@ -403,7 +409,8 @@ def test_nothing_is_printed_and_warnings_go_to_the_logger(
     assert {record.name for record in caplog.records} == {"telemetron_batch"}
 
 
-def test_the_key_is_in_no_file_and_no_result(fleet: SandboxState) -> None:
+@pytest.mark.usefixtures("fleet")
+def test_the_key_is_in_no_file_and_no_result() -> None:
     result = tb.run(frame((A, "A1", "assign")), run_id="r")
     assert KEY not in repr(result) + json.dumps(result.summary) + result._repr_html_()
     assert [path for path in result.folder.iterdir() if KEY.encode() in path.read_bytes()] == []

@@ -16,7 +16,9 @@ COUNTS = dict.fromkeys(map(str, Outcome), 0)
 
 def run_fields(**more: Any) -> RunFields:
     counts = COUNTS | {"assigned": 1200, "invalid": 3}
-    return RunFields({"runId": "r", "exitCode": 1, "rows": 1203, "attention": 3, "counts": counts, "stop": None, **more})
+    return RunFields(
+        {"runId": "r", "exitCode": 1, "rows": 1203, "attention": 3, "counts": counts, "stop": None, **more}
+    )
 
 
 def plan_fields(**more: Any) -> PlanFields:

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -100,11 +100,11 @@ def test_none_counts_as_not_given() -> None:
         ("rate", 5, "rate: takes a text, not int"),
         ("concurrency", 4.0, "concurrency: takes a whole number, not float"),
         ("concurrency", True, "concurrency: takes a whole number, not bool"),
-        ("max_failed", 0.05, "max_failed: takes a number of rows or a percentage such as \"5%\", not float"),
+        ("max_failed", 0.05, 'max_failed: takes a number of rows or a percentage such as "5%", not float'),
         ("timeout", True, "timeout: takes seconds, a timedelta"),
         ("timeout", [1], "timeout: takes seconds, a timedelta"),
         ("reports_dir", b"x", "reports_dir: takes a path, not bytes"),
-        ("as_of", datetime(2026, 5, 31), "as_of: is a datetime without a time zone"),  # noqa: DTZ001
+        ("as_of", datetime(2026, 5, 31), "as_of: is a datetime without a time zone"),
         ("as_of", 5, "as_of: takes a datetime, a date or a text, not int"),
         ("column", {"customerEmail": 5}, "column: takes a mapping of texts to texts, not int"),
         ("column", {"a=b": "c"}, "column: 'a=b' has an equals sign"),

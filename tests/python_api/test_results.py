@@ -1,5 +1,6 @@
 """The frames of a run hold the cells as they were given, and all of them as text."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,24 @@ from telemetron_batch.python_api.fields import PlanFields, RunFields
 from telemetron_batch.python_api.result_frames import read_frame
 
 A = "ann@example.com"
-ODD = ["=1+1", "'=1+1", "''x", "@x", "-5", "- 5", "+49", "a\nb", 'say "x"', ",;\t|", "", " ", "NA", "null", "1E5", "\ufeff"]
+ODD = [
+    "=1+1",
+    "'=1+1",
+    "''x",
+    "@x",
+    "-5",
+    "- 5",
+    "+49",
+    "a\nb",
+    'say "x"',
+    ",;\t|",
+    "",
+    " ",
+    "NA",
+    "null",
+    "1E5",
+    "\ufeff",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +116,7 @@ def test_a_field_that_a_document_does_not_have_is_none() -> None:
     assert RunFields().verify is None
 
 
-def test_a_summary_is_that_of_the_file(tmp_path: Path) -> None:
-    import json
-
+def test_a_summary_is_that_of_the_file() -> None:
     result = tb.run(odd_frame(), sandbox=True)
     assert json.loads((result.folder / "summary.json").read_text()) == json.loads(json.dumps(result.summary))
 

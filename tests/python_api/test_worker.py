@@ -228,7 +228,8 @@ import pandas as pd, telemetron_batch as tb
 frame = pd.DataFrame({"customerEmail": "a@example.com", "deviceIdentifier": [f"A{n}" for n in range(50)]})
 print("began", flush=True)
 try:
-    tb.run(frame, sandbox=True, action="assign", run_id="r", chunk_size=1, rate="5/s", on_progress=lambda p: print(p.done, flush=True))
+    show = lambda progress: print(progress.done, flush=True)
+    tb.run(frame, sandbox=True, action="assign", run_id="r", chunk_size=1, rate="5/s", on_progress=show)
 except KeyboardInterrupt as exc:
     print("interrupted", tb.report("r").summary.state, *exc.__notes__, flush=True)
 """

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,32 @@ def test_earlier_log_calls_do_not_silence_the_log(tmp_path: Path) -> None:
     with log_to_file(tmp_path / "run.log"):
         LOGGER.info("hello")
     assert [line["text"] for line in logged(tmp_path / "run.log")] == ["hello"]
+
+
+def test_two_runs_of_one_process_write_to_their_own_logs(tmp_path: Path) -> None:
+    first_is_open, second_is_closed = threading.Event(), threading.Event()
+
+    def second() -> None:
+        first_is_open.wait(30)
+        with log_to_file(tmp_path / "second.log"):
+            LOGGER.info("second")
+        second_is_closed.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with log_to_file(tmp_path / "first.log"):
+        first_is_open.set()
+        assert second_is_closed.wait(30)
+        LOGGER.info("first")
+    thread.join()
+    assert [line["text"] for line in logged(tmp_path / "first.log")] == ["first"]
+    assert [line["text"] for line in logged(tmp_path / "second.log")] == ["second"]
+    assert LOGGER.level == logging.NOTSET
+
+
+def test_a_thread_that_belongs_to_no_run_is_heard_in_every_open_log(tmp_path: Path) -> None:
+    with log_to_file(tmp_path / "run.log"):
+        thread = threading.Thread(target=LOGGER.warning, args=("from a helper thread",))
+        thread.start()
+        thread.join()
+    assert [line["text"] for line in logged(tmp_path / "run.log")] == ["from a helper thread"]

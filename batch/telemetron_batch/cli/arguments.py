@@ -111,13 +111,16 @@ def resolve_flags(files: tuple[str, ...], flags: Mapping[str, Any], environ: Map
 
 def is_run(folder: Path) -> bool:
     """Return whether a folder has a journal."""
-    return os.path.lexists(folder / "journal.sqlite3")
+    from telemetron_batch.run.named_run import has_run
+
+    return has_run(folder)
 
 
 def run_folder(run: str, reports_dir: str) -> Path:
     """Return the folder of a run, given its id or its path."""
-    is_path = os.sep in run or is_run(Path(run))
-    return Path(run) if is_path else Path(reports_dir) / run
+    from telemetron_batch.run.named_run import find_run_folder
+
+    return find_run_folder(run, reports_dir)
 
 
 def require_extra(extra: str, *modules: str) -> None:

@@ -251,27 +251,16 @@ def _resume_or_verify(work: Callable[..., Any], folder: Path, *, shared_reports_
     from telemetron_batch.cli.show_end import show_end
     from telemetron_batch.cli.terminal import TerminalObserver
     from telemetron_batch.config.config import OutputOptions
+    from telemetron_batch.run.named_run import environ_with
 
     output = OutputOptions(yes=True, json=more["as_json"], verbose=more["verbose"], quiet=more["quiet"])
-    beaten = (
-        (KEY_VARIABLE, OPTIONS_BY_KEY["api_key_file"].variable) if more["api_key_command"] is not None else ()
-    )  # by the flag
-    environ = {**{name: text for name, text in os.environ.items() if name not in beaten}, **_as_variables(more)}
+    taken = (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS)
+    environ = environ_with({option.key: more.get(option.key) for option in taken}, os.environ)
     with exit_on_error(verbose=output.verbose, as_json=output.json), shared_with_group(shared_reports_dir):
         summary = work(folder, environ, observer=TerminalObserver(output))
         with tolerate_closed_stdout():
             show_end(summary, output)
     raise SystemExit(summary.exit_code)
-
-
-def _as_variables(flags: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options of a command line that override those of a run, as variables of the environment."""
-    texts = {}
-    for option in (OPTIONS_BY_KEY["base_url"], *RESUME_OPTIONS):
-        value = flags.get(option.key)
-        if value not in (None, ()):
-            texts[option.variable] = "true" if value is True else "\n".join(value) if option.repeatable else value
-    return texts
 
 
 @main.command("resume", cls=HelpCommand, example="telemetron-batch resume monday", exit_codes=_ALL_CODES)

@@ -1,7 +1,7 @@
 """Turn the columns of a DataFrame into texts, exactly as `str` writes their values; missing values become empty.
 
-A key column may hold texts, whole numbers and UUIDs. Anything else there shows that an identifier was read as something that
-it is not, such as a float that has lost digits and zeros; it is refused, and never repaired.
+A key column may hold texts, whole numbers and UUIDs. Anything else there shows that an identifier was read as something
+that it is not, such as a float that has lost digits and zeros; it is refused, and never repaired.
 """
 
 from collections.abc import Callable, Hashable, Iterable

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from telemetron_batch.config.options import OPTIONS_BY_KEY
+from telemetron_batch.config.sources import KEY_VARIABLE
 from telemetron_batch.journal.layout import JOURNAL_NAME
 
 
@@ -22,10 +23,11 @@ def find_run_folder(run: str, reports_dir: str) -> Path:
 def environ_with(given: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment with the options that the caller gives, by key; None counts as not given.
 
-    Options for a run that exists reach it as variables: they override those in its journal.
+    Options for a run that exists reach it as variables: they override those in its journal. A command that gives the
+    key beats any key of the environment.
     """
-    texts = {OPTIONS_BY_KEY[key].variable: value for key, value in given.items() if value is not None}
-    return {
-        **environ,
-        **{name: str(text).lower() if isinstance(text, bool) else str(text) for name, text in texts.items()},
-    }
+    options = {OPTIONS_BY_KEY[key].variable: value for key, value in given.items() if value is not None}
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    key_file, key_command = (OPTIONS_BY_KEY[key].variable for key in ("api_key_file", "api_key_command"))
+    beaten = (KEY_VARIABLE, key_file) if key_command in texts else ()
+    return {**{name: text for name, text in environ.items() if name not in beaten}, **texts}
