@@ -14,8 +14,9 @@ from telemetron_batch.input.source_file import input_errors
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROWS: Final = 1 << 16
-"""Rows that are converted at a time."""
+_MAX_ROWS: Final = 1 << 16
+_MAX_CELLS: Final = 1 << 19
+"""Rows, and cells, that are converted at a time; the bytes of the file do not depend on them."""
 
 
 @contextmanager
@@ -45,11 +46,12 @@ def _write(path: Path, frame: "pd.DataFrame", options: InputOptions) -> None:
     names = [column_name(label) for label in frame.columns]
     keys = {*frame_dialect(names, options).columns.values()}
     columns = [column_texts(frame.iloc[:, at], name, is_key=at in keys) for at, name in enumerate(names)]
+    rows = max(1, min(_MAX_ROWS, _MAX_CELLS // len(names)))
     schema = pa.schema([(name, pa.string()) for name in names])
     try:
         with path.open("wb") as file, csv.CSVWriter(file, schema) as writer:
-            for first in range(0, len(frame), _ROWS):
-                texts = [column(first, first + _ROWS) for column in columns]
+            for first in range(0, len(frame), rows):
+                texts = [column(first, first + rows) for column in columns]
                 writer.write_batch(pa.RecordBatch.from_arrays(texts, schema=schema))
     except OSError as exc:
         raise write_error("a copy of the frame", exc) from exc

@@ -26,7 +26,6 @@ from telemetron_batch.python_api.options import PlanOptions, ReportOptions, Resu
 from telemetron_batch.python_api.results import Plan, Result
 from telemetron_batch.python_api.source import Path, Source, is_frame, paths_of
 from telemetron_batch.python_api.worker import OnProgress, WorkerObserver, run_in_thread
-from telemetron_batch.reports.summary import Summary
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.feed_back import attention_config
 from telemetron_batch.run.named_run import environ_with, find_run_folder
@@ -49,9 +48,7 @@ def plan(
     becomes a run of its own, which `resume` sends.
     """
     with _configured(source, options, PlanOptions) as config:
-        summary = run_in_thread(partial(_plan, config, is_saved=save), _callable(on_progress))
-    empty_exit_code = 0 if summary["rows"] else config.brakes.empty_exit_code or 0
-    return Plan(summary, empty_exit_code)
+        return run_in_thread(partial(_plan, config, is_saved=save), _callable(on_progress))
 
 
 def run(source: Source, *, on_progress: OnProgress | None = None, **options: Unpack[RunOptions]) -> Result:
@@ -61,7 +58,7 @@ def run(source: Source, *, on_progress: OnProgress | None = None, **options: Unp
     BatchError where the run cannot start.
     """
     with _configured(source, options, RunOptions) as config:
-        return Result.of(run_in_thread(partial(_run, config), _callable(on_progress)))
+        return run_in_thread(partial(_run, config), _callable(on_progress))
 
 
 def resume(run: Run, *, on_progress: OnProgress | None = None, **options: Unpack[ResumeOptions]) -> Result:
@@ -87,10 +84,10 @@ def report(run: Run, **options: Unpack[ReportOptions]) -> Result:
     flags = option_texts(options, ReportOptions.__optional_keys__)
     folder = find_run_folder(_named(run), flags.get("reports_dir", "reports"))
     with shared_with_group(bool(flags.get("shared_reports_dir"))):
-        return Result.of(run_in_thread(lambda _: report_run(folder, xlsx=bool(flags.get("xlsx")))))
+        return run_in_thread(lambda _: Result.of(report_run(folder, xlsx=bool(flags.get("xlsx")))))
 
 
-def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> PlanFields:
+def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> Plan:
     planned: SavedPlan | plan_summary.PlanSummary
     if config.online:
         from telemetron_batch.run.preview import preview_plan
@@ -104,11 +101,12 @@ def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> Pla
         from telemetron_batch.run.make_plan import make_plan
 
         planned = make_plan(config)
-    return PlanFields(planned.as_json())
+    fields = PlanFields(planned.as_json())
+    return Plan(fields, exit_code=0 if fields.rows else config.brakes.empty_exit_code or 0)
 
 
-def _run(config: RunConfig, observer: WorkerObserver) -> Summary:
-    return pipeline.run(config, observer=observer)
+def _run(config: RunConfig, observer: WorkerObserver) -> Result:
+    return Result.of(pipeline.run(config, observer=observer))
 
 
 def _continue(work: Any, run: Run, flags: dict[str, Any], on_progress: OnProgress | None) -> Result:
@@ -118,8 +116,9 @@ def _continue(work: Any, run: Run, flags: dict[str, Any], on_progress: OnProgres
     _require_valid(flags)
     environ = environ_with(flags, os.environ)
     with shared_with_group(is_shared):
-        summary = run_in_thread(lambda observer: work(folder, environ, observer=observer), _callable(on_progress))
-    return Result.of(summary)
+        return run_in_thread(
+            lambda observer: Result.of(work(folder, environ, observer=observer)), _callable(on_progress)
+        )
 
 
 @contextmanager

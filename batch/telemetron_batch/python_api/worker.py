@@ -96,16 +96,18 @@ def run_in_thread(work: Callable[[WorkerObserver], T], on_progress: OnProgress |
     observer = WorkerObserver(interrupt, None if on_progress is None else mailbox.put)
     future: Future[T] = Future()
     job = partial(_fulfil, future, partial(work, observer), mailbox)
-    Thread(target=contextvars.copy_context().run, args=(job,), name="telemetron_batch", daemon=True).start()
+    thread = Thread(target=contextvars.copy_context().run, args=(job,), name="telemetron_batch", daemon=True)
     try:
+        thread.start()
         for progress in mailbox:
             if on_progress is not None:
                 on_progress(progress)
     except BaseException as exc:
         interrupt.cancel(f"stopped by {type(exc).__name__} in the calling program")
-        for _ in mailbox:
-            pass
-        exc.add_note(_end_in_words(future))
+        if thread.ident is not None:  # it has started
+            for _ in mailbox:
+                pass
+            exc.add_note(f"telemetron_batch has ended: {future.exception() or future.result()!r}")
         raise
     return future.result()
 
@@ -117,9 +119,3 @@ def _fulfil(future: "Future[T]", work: Callable[[], T], mailbox: _Mailbox) -> No
         future.set_exception(exc)
     finally:
         mailbox.close()
-
-
-def _end_in_words(future: "Future[T]") -> str:
-    """Return how the interrupted work has ended."""
-    error = future.exception()
-    return f"telemetron_batch has ended: {future.result() if error is None else error}"
