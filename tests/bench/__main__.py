@@ -18,6 +18,7 @@ BENCHES = (
     "bench_online",
     "bench_retention",
     "bench_sources",
+    "bench_frames",
 )
 
 if __name__ == "__main__":
