@@ -30,7 +30,7 @@ def test_missing_columns_are_named_with_those_that_are_there() -> None:
     with pytest.raises(InputError) as caught:
         frame_dialect(["a", "b\x1b"], InputOptions())
     assert caught.value.reason == (
-        'no column for customerEmail and deviceIdentifier and action; its columns are "a", "b\\x1b"'
+        'no column for customerEmail, deviceIdentifier and action; its columns are "a", "b\\x1b"'
     )
     assert 'action="assign"' in caught.value.advice
 

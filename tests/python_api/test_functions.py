@@ -211,7 +211,7 @@ def test_a_frame_without_rows_or_columns_is_told_in_one_line() -> None:
         tb.run(frame(*GOOD)[:0], sandbox=True)
     assert tb.run(frame(*GOOD)[:0], sandbox=True, allow_empty=True).summary.rows == 0
     assert tb.plan(frame(*GOOD)[:0], empty_exit_code=9).exit_code == 9
-    with pytest.raises(tb.BatchError, match=r"no column for customerEmail and .*; it has no columns"):
+    with pytest.raises(tb.BatchError, match=r"no column for customerEmail, .*; it has no columns"):
         tb.plan(pd.DataFrame())
 
 
@@ -234,9 +234,11 @@ def test_the_copy_of_a_frame_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_plan_shows_what_would_be_sent_and_leaves_no_file() -> None:
-    plan = tb.plan(frame(*GOOD, (A, "", "assign")), rate="2/s")
-    assert (plan.summary.rows, plan.summary.calls, plan.summary.invalid, plan.summary.rate) == (3, 2, 1, "2/s")
-    assert [one["action"] for one in plan.summary.stages] == ["unassign", "assign"]
+    plan = tb.plan(frame(*GOOD, (A, "", "assign"), (A, "N/A", "assign")), rate="2/s")
+    assert (plan.rows, plan.calls, plan.devices, plan.summary.invalid, plan.summary.rate) == (4, 2, 3, 1, "2/s")
+    assert [one["action"] for one in plan.stages] == ["unassign", "assign"]
+    assert plan.problems == [{"problem": "empty key cell", "rows": 1, "firstLines": [3]}]
+    assert any(text.startswith("frame: ") and "placeholder" in text for text in plan.warnings)
     assert (plan.exit_code, plan.folder, plan.run_id, plan.fingerprint) == (0, None, None, None)
     assert not Path("reports").exists()
     with pytest.raises(tb.BatchError, match="no preview"):

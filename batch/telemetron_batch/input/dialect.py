@@ -255,9 +255,9 @@ def _header(candidates: Iterator[HeaderCandidate], encoding: str, options: Input
             "check that this is a table with a header",
         )
     missing = [field for field in required if not best.matches[field]]
-    what = f"no column for {_listed(missing)}"
+    what = f"no column for {listed(missing)}"
     if best.line:
-        what = f"no header with {_listed(missing)} in the first {HEADER_LINES} lines"
+        what = f"no header with {listed(missing)} in the first {HEADER_LINES} lines"
     raise InputError(
         f"{what}; {_describe_candidate(best, encoding)}",
         _advice(missing, is_text=bool(best.delimiter), are_returns=options.action is Action.UNASSIGN),
@@ -304,7 +304,8 @@ def _advice(missing: Sequence[str], *, is_text: bool, are_returns: bool) -> str:
     return "; or ".join(advice)
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Return words as text, such as "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 

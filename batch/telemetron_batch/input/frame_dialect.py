@@ -16,6 +16,7 @@ from telemetron_batch.input.dialect import (
     HeaderCandidate,
     clean_header,
     dialect_of,
+    listed,
     match_columns,
     reject_ambiguous,
     required_fields,
@@ -38,7 +39,7 @@ def frame_dialect(names: Sequence[str], options: InputOptions, *, body_offset: i
     candidate = HeaderCandidate(cells, 1, 0, ",", match_columns(cells, options))
     missing = [field for field in required_fields(options) if not candidate.matches[field]]
     if missing:
-        raise InputError(f"no column for {' and '.join(missing)}; {_shown(cells)}", _advice(missing))
+        raise InputError(f"no column for {listed(missing)}; {_shown(cells)}", _advice(missing))
     reject_ambiguous(candidate, "utf-8", options)
     return replace(dialect_of(candidate, body_offset, options), numbers_records=True)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from telemetron_batch.domain.errors import JournalError
 from telemetron_batch.domain.printable import printable
-from telemetron_batch.python_api.fields import PlanFields, RunFields
+from telemetron_batch.python_api.fields import PlanFields, ProblemFields, RunFields, StageFields
 from telemetron_batch.reports.summary import PREVIEW, Summary, verdict_sentence
 
 if TYPE_CHECKING:
@@ -21,6 +21,37 @@ class Plan:
     """The plan in numbers."""
     exit_code: int
     """0, or `empty_exit_code` for an input without rows."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the input."""
+        return self.summary.rows
+
+    @property
+    def calls(self) -> int:
+        """Number of calls that a run would make."""
+        return self.summary.calls
+
+    @property
+    def devices(self) -> int:
+        """Number of devices that it would send."""
+        return self.summary.devices
+
+    @property
+    def stages(self) -> list[StageFields]:
+        """The stages, in their order."""
+        return self.summary.stages
+
+    @property
+    def problems(self) -> list[ProblemFields]:
+        """The rows that would not be sent, by kind of problem."""
+        return self.summary.problems
+
+    @property
+    def warnings(self) -> list[str]:
+        """Probable mistakes: those of each input, then those found over all rows."""
+        of_inputs = (f"{one['name']}: {text}" for one in self.summary.inputs for text in one["warnings"])
+        return [*of_inputs, *self.summary.warnings]
 
     @property
     def folder(self) -> Path | None:
