@@ -146,6 +146,8 @@ def test_options_of_a_profile_that_describe_a_file_do_not_apply_to_a_frame(monke
     monkeypatch.setenv("TELEMETRON_SHEET", "Returns")
     monkeypatch.setenv("TELEMETRON_TRAILER_COUNT", "^T,([0-9]+)")
     monkeypatch.setenv("TELEMETRON_MAX_AGE", "1s")
+    monkeypatch.setenv("TELEMETRON_SETTLED_FOR", "1d")
+    monkeypatch.setenv("TELEMETRON_WAIT_FOR_FILE", "1d")
     result = tb.run(frame((A, "ä1", "assign")), sandbox=True, run_id="r")
     assert result.reconciliation()["deviceIdentifier"].tolist() == ["ä1"]
     assert tb.resume(result).summary == result.summary
@@ -361,6 +363,24 @@ def test_a_brake_stops_before_sending_with_its_exit_code() -> None:
         tb.run(frame(*GOOD), sandbox=True, min_rows=3)
     assert caught.value.exit_code == 2
     assert caught.value.advice
+
+
+def test_a_plan_waits_for_its_input_no_longer_than_it_shall() -> None:
+    with pytest.raises(tb.BatchError) as caught:
+        tb.plan("nothing.csv", wait_for_file=0.001)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.usefixtures("fleet")
+def test_the_key_of_a_command_beats_the_environment_for_a_run_that_exists() -> None:
+    tb.plan(frame((A, "A1", "assign")), run_id="r", save=True)
+    script = Path("key.sh")
+    script.write_text(f"#!/bin/sh\necho {KEY}\n")
+    script.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TELEMETRON_API_KEY", "another-key")
+        result = tb.resume("r", api_key_command=str(script.absolute()))
+    assert result.exit_code == 0
 
 
 def test_shards_are_refused_wherever_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -68,6 +68,9 @@ def texts(**given: Any) -> Mapping[str, Any]:
         ("as_of", date(2026, 5, 31), "2026-05-31"),
         ("as_of", datetime(2026, 5, 31, 2, tzinfo=timezone(timedelta(hours=2))), "2026-05-31T00:00:00+00:00"),
         ("as_of", pd.Timestamp("2026-05-31T02:00", tz="UTC"), "2026-05-31T02:00:00+00:00"),
+        ("until", time(6, 30), "06:30"),
+        ("until", "none", "none"),
+        ("api_key_command", "pass show telemetron", "pass show telemetron"),
         ("column", {"customerEmail": "Kunde = Mail"}, ["customerEmail=Kunde = Mail"]),
         ("column", ["customerEmail=Kunde"], ["customerEmail=Kunde"]),
         ("column", "customerEmail=Kunde", ["customerEmail=Kunde"]),
@@ -106,13 +109,15 @@ def test_none_counts_as_not_given() -> None:
         ("reports_dir", b"x", "reports_dir: takes a path, not bytes"),
         ("as_of", datetime(2026, 5, 31), "as_of: is a datetime without a time zone"),
         ("as_of", 5, "as_of: takes a datetime, a date or a text, not int"),
+        ("until", time(6, 30, 5), "until: takes a time of the day in hours and minutes"),
+        ("until", 6, "until: takes a time of the day in hours and minutes"),
         ("column", {"customerEmail": 5}, "column: takes a mapping of texts to texts, not int"),
         ("column", {"a=b": "c"}, "column: 'a=b' has an equals sign"),
         ("fill_down", {"customerEmail": "x"}, "fill_down: takes a text or a list of texts, not dict"),
         ("tolerate", [1], "tolerate: takes a text or a list of texts, not list"),
         ("yes", False, "yes: no question is asked in Python"),
         ("max_fail", 5, "unknown option 'max_fail'; did you mean max_failed?"),
-        ("api_key", "secret", "api_key: is not an option in Python; set TELEMETRON_API_KEY"),
+        ("api_key", "secret", "api_key: is not an option in Python; set TELEMETRON_API_KEY, or use api_key_file"),
         ("shards", 4, "shards: is not an option in Python; a shard is a process of its own"),
     ],
 )

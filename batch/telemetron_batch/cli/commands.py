@@ -39,7 +39,7 @@ from telemetron_batch.cli.retention_commands import forget_command, prune_comman
 from telemetron_batch.cli.sandbox_commands import sandbox_command
 from telemetron_batch.cli.schema_commands import schema_command
 from telemetron_batch.cli.serve_commands import serve_command, serve_user_group
-from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS, OPTIONS_BY_KEY
+from telemetron_batch.config.options import OPTIONS, OPTIONS_BY_KEY
 from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.printable import json_text
 from telemetron_batch.domain.shell import join

@@ -27,9 +27,11 @@ from telemetron_batch.python_api.results import Plan, Result
 from telemetron_batch.python_api.source import Path, Source, is_frame, paths_of
 from telemetron_batch.python_api.worker import OnProgress, WorkerObserver, run_in_thread
 from telemetron_batch.run import pipeline
+from telemetron_batch.run.await_input import await_input
 from telemetron_batch.run.feed_back import attention_config
 from telemetron_batch.run.named_run import environ_with, find_run_folder
 from telemetron_batch.run.save_plan import SavedPlan
+from telemetron_batch.storage.clock import RealClock
 from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.trusted_folders import shared_with_group
 
@@ -89,6 +91,8 @@ def report(run: Run, **options: Unpack[ReportOptions]) -> Result:
 
 def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> Plan:
     planned: SavedPlan | plan_summary.PlanSummary
+    if not config.online:  # a look waits when it has the key
+        config = await_input(config, RealClock(), observer)
     if config.online:
         from telemetron_batch.run.preview import preview_plan
 
@@ -135,7 +139,7 @@ def _configured(source: object, given: Mapping[str, object], kind: Any) -> Itera
         return
     refuse_file_options(given)
     config = _in_one_process(resolve((), flags, os.environ, None, key_of))
-    config = replace(config, input=replace(config.input, is_frame=True))
+    config = replace(config, input=replace(config.input, is_frame=True), wait_for_file=0.0, settled_for=0.0)
     with frame_file(source, config.input) as path:
         yield replace(config, files=(str(path),))
 

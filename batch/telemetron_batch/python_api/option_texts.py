@@ -5,7 +5,7 @@ So there is one set of rules for the values. Every problem is reported under the
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, Final
@@ -26,14 +26,15 @@ FILE_FORMAT: Final = (
     "last_line",
     "max_age",
     "multiline_cells",
+    "settled_for",
     "sheet",
     "trailer_count",
+    "wait_for_file",
 )
 """Options that describe a file, which a DataFrame is not."""
 _OWNERS_FILE: Final = "FILE or runs"
 _INSTEAD: Final = {
-    "api_key": "set TELEMETRON_API_KEY, or name a file with api_key_file",
-    "api_key_command": "set TELEMETRON_API_KEY, or name a file with api_key_file",
+    "api_key": "set TELEMETRON_API_KEY, or use api_key_file or api_key_command",
     **dict.fromkeys(SHARDING, "a shard is a process of its own: use the command telemetron-batch"),
 }
 _SEE: Final = "see the page Python of the documentation, or telemetron-batch run --help"
@@ -117,6 +118,7 @@ _KIND_OF_PLACEHOLDER: Final = {
     "DIR or URL": "file",
     _OWNERS_FILE: "file",
     "TIME": "time",
+    "HH:MM": "local time",
 }
 
 
@@ -179,6 +181,14 @@ def _time(value: object) -> str:
     raise _wrong(value, "a datetime, a date or a text")
 
 
+def _local_time(value: object) -> str:
+    if isinstance(value, str):
+        return _text(value)
+    if not isinstance(value, time) or value.tzinfo is not None or value.second or value.microsecond:
+        raise _wrong(value, 'a time of the day in hours and minutes, or a text such as "06:00"')
+    return f"{value:%H:%M}"
+
+
 def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         return [_text(value)]
@@ -210,6 +220,7 @@ KINDS: Final[Mapping[str, tuple[object, Callable[[object], Any]]]] = {
     "duration": (types.Duration, _duration),
     "file": (types.File, _file),
     "time": (types.Time, _time),
+    "local time": (types.LocalTime, _local_time),
     "texts": (types.Texts, _texts),
     "pairs": (types.Pairs, _pairs),
 }

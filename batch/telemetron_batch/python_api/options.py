@@ -4,7 +4,7 @@ A test compares them with the table of options.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
@@ -18,6 +18,8 @@ Duration: TypeAlias = float | timedelta | str
 File: TypeAlias = str | PathLike[str]
 Time: TypeAlias = datetime | date | str
 """A datetime with its time zone, a date, or a text."""
+LocalTime: TypeAlias = time | str
+"""A time of the day without a zone, or a text such as "06:00"."""
 Pairs: TypeAlias = Mapping[str, str] | Sequence[str]
 """A mapping, or texts such as "customerEmail=Kunde"."""
 Texts: TypeAlias = str | Sequence[str]
@@ -26,6 +28,7 @@ Texts: TypeAlias = str | Sequence[str]
 class AccessOptions(TypedDict, total=False):
     """How to reach the API, and where the runs are."""
 
+    api_key_command: Text
     base_url: Text
     ca_file: File
     client_cert: File
@@ -37,6 +40,7 @@ class AccessOptions(TypedDict, total=False):
     approvals_dir: File
     reports_dir: File
     shared_reports_dir: Flag
+    until: LocalTime
 
 
 class VerifyOptions(AccessOptions, total=False):
@@ -108,6 +112,7 @@ class PlanOptions(AccessOptions, total=False):
     raw_csv: Flag
     run_id: Text
     sandbox: Flag
+    settled_for: Duration
     sheet: Text
     since_last: Flag
     split: Text
@@ -117,6 +122,7 @@ class PlanOptions(AccessOptions, total=False):
     verbose: Flag
     verify: Flag
     wait: Duration
+    wait_for_file: Duration
     xlsx: Flag
 
 
