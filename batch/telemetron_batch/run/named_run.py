@@ -4,8 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from telemetron_batch.config.options import OPTIONS_BY_KEY
-from telemetron_batch.config.sources import KEY_VARIABLE
+from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS_BY_KEY
 from telemetron_batch.journal.layout import JOURNAL_NAME
 
 
