@@ -159,5 +159,7 @@ class RunFields(Document):
     unassigns_without_effect = _Field[int]("unassignsWithoutEffect")
     unclear_attempts = _Field[int]("unclearAttempts")
     undo_rows = _Field[int]("undoRows")
+    unpublished = _Field[str | None]("unpublished")
+    unwritten = _Field[list[str] | None]("unwritten")
     verify = _Field[dict[str, Any] | None]("verify")
     version = _Field[str]("version")
