@@ -34,7 +34,10 @@ def test_each_function_takes_the_options_that_its_command_takes() -> None:
     assert RunOptions.__optional_keys__ == {option.key for option in OF_PYTHON} | PROFILE
     assert PlanOptions.__optional_keys__ == {option.key for option in OF_PYTHON if option.for_plan} | PROFILE
     assert ResumeOptions.__optional_keys__ == resumed | {"out_of_order"}
-    assert VerifyOptions.__optional_keys__ == resumed
+    assert (
+        VerifyOptions.__optional_keys__
+        == {option.key for option in OPTIONS if option.for_verify} | {"base_url"} | PLACE
+    )
     assert ReportOptions.__optional_keys__ == {"xlsx"} | PLACE
 
 

@@ -86,7 +86,7 @@ def report(run: Run, **options: Unpack[ReportOptions]) -> Result:
     flags = option_texts(options, ReportOptions.__optional_keys__)
     folder = find_run_folder(_named(run), flags.get("reports_dir", "reports"))
     with shared_with_group(bool(flags.get("shared_reports_dir"))):
-        return run_in_thread(lambda _: Result.of(report_run(folder, xlsx=bool(flags.get("xlsx")))))
+        return run_in_thread(lambda _: Result.of(report_run(folder, xlsx=bool(flags.get("xlsx")), environ=os.environ)))
 
 
 def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> Plan:
@@ -154,11 +154,12 @@ def _in_one_process(config: RunConfig) -> RunConfig:
 def _require_valid(flags: Mapping[str, Any]) -> None:
     """Raise ConfigError for invalid options of a run that exists, under the names that the caller wrote."""
     problems = []
-    for key, text in flags.items():
+    for key, texts in flags.items():
         option = OPTIONS_BY_KEY[key]
         try:
             if not option.holds_secret:  # it may name a file, which `resolve` reads
-                option.parse(str(text))
+                for text in texts if isinstance(texts, list) else [texts]:
+                    option.parse(str(text))
         except ValueError as exc:
             problems.append(f"{key}: {exc}")
     if problems:

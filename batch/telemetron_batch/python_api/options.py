@@ -43,11 +43,22 @@ class AccessOptions(TypedDict, total=False):
     until: LocalTime
 
 
+class NoticeOptions(TypedDict, total=False):
+    """Who hears how a run ended."""
+
+    metrics: File
+    notify: Texts
+    notify_details: Flag
+    notify_on: Text
+    ping: Text
+    ping_fail_on: Text
+
+
 class VerifyOptions(AccessOptions, total=False):
     """Options of `verify`."""
 
 
-class ResumeOptions(AccessOptions, total=False):
+class ResumeOptions(AccessOptions, NoticeOptions, total=False):
     """Options of `resume`."""
 
     out_of_order: Flag
@@ -126,7 +137,7 @@ class PlanOptions(AccessOptions, total=False):
     xlsx: Flag
 
 
-class RunOptions(PlanOptions, total=False):
+class RunOptions(PlanOptions, NoticeOptions, total=False):
     """Options of `run`."""
 
     no_progress: Flag

@@ -25,8 +25,14 @@ def environ_with(given: Mapping[str, object], environ: Mapping[str, str]) -> dic
     Options for a run that exists reach it as variables: they override those in its journal. A command that gives the
     key beats any key of the environment.
     """
-    options = {OPTIONS_BY_KEY[key].variable: value for key, value in given.items() if value is not None}
-    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    texts = {OPTIONS_BY_KEY[key].variable: _variable(value) for key, value in given.items() if value not in (None, ())}
     key_file, key_command = (OPTIONS_BY_KEY[key].variable for key in ("api_key_file", "api_key_command"))
     beaten = (KEY_VARIABLE, key_file) if key_command in texts else ()
     return {**{name: text for name, text in environ.items() if name not in beaten}, **texts}
+
+
+def _variable(value: object) -> str:
+    """Return a value as an environment variable has it; each of several values is a line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
