@@ -275,22 +275,15 @@ def resolve(
     sources: dict[str, str] = {}
     for option in OPTIONS:
         source, texts = raw_value(option, flags, environ, profile, where)
-        source = name_of(option) if source == flag_of(option) else source
         sources[option.key] = source
         if texts is None:
             values[option.key] = () if option.repeatable else option.default
         else:
-            values[option.key] = problems.read(option, source, texts)
+            shown = name_of(option) if source == flag_of(option) else source
+            values[option.key] = problems.read(option, shown, texts)
             given[option.key] = _for_record(option, texts, values[option.key])
-    given |= {
-        key: values[key] for key in ("lock_dir", "approvals_dir", "source_url_file") if values[key] is not None
-    }  # absolute paths
-    if values["auto_create_devices"] is False and values["device_type"]:
-        problems.found.append(f"{sources['device_type']}: is only used with --auto-create-devices")
-    if values["client_key"] and not values["client_cert"]:
-        problems.found.append(f"{sources['client_key']}: is only used with --client-cert")
-    problems.found += _invalid_urls(files)
-    problems.found += _query_with_file(files, values, sources)
+    given |= {key: values[key] for key in _ABSOLUTE_PATHS if values[key] is not None}
+    problems.found += [*_without_use(values, sources), *_invalid_urls(files), *_query_with_file(files, values, sources)]
     if problems.found:
         raise ConfigError("; ".join(problems.found), "see telemetron-batch run --help")
     key_source, named_by = (KeySource(), "") if values["sandbox"] else find_key_source(values, sources, environ)
@@ -315,6 +308,14 @@ def _query_with_file(files: Sequence[str], values: dict[str, Any], sources: Mapp
         return []
     values["query"] = None
     return ["--query: takes no FILE, because its rows are the input"] if sources["query"] == "--query" else []
+
+
+def _without_use(values: Mapping[str, Any], sources: Mapping[str, str]) -> Iterator[str]:
+    """Yield problems of options that need another one."""
+    if values["auto_create_devices"] is False and values["device_type"]:
+        yield f"{sources['device_type']}: is only used with --auto-create-devices"
+    if values["client_key"] and not values["client_cert"]:
+        yield f"{sources['client_key']}: is only used with --client-cert"
 
 
 def _invalid_urls(files: Sequence[str]) -> Iterator[str]:
@@ -401,6 +402,8 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
+_ABSOLUTE_PATHS: Final = ("lock_dir", "approvals_dir", "source_url_file")
+"""Options that are recorded as absolute paths."""
 _INPUT_FIELDS: Final = (
     "action",
     "delimiter",
