@@ -145,8 +145,8 @@ def find_named_columns(names: Sequence[str], kind: str, options: InputOptions) -
     `kind` is only for messages.
     """
     cells = tuple(map(clean_header, names))
-    candidate = _HeaderCandidate(cells, 0, 1, "", match_columns(cells if len(cells) <= MAX_COLUMNS else (), options))
-    return _dialect(_header(iter([candidate]), kind, options), 0, options)
+    candidate = HeaderCandidate(cells, 0, 1, "", match_columns(cells if len(cells) <= MAX_COLUMNS else (), options))
+    return dialect_of(_header(iter([candidate]), kind, options), 0, options)
 
 
 def required_fields(options: InputOptions) -> tuple[str, ...]:

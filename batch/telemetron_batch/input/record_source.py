@@ -16,8 +16,8 @@ from telemetron_batch.input.corrections import with_corrections
 from telemetron_batch.input.dialect import Dialect, find_dialect, find_named_columns, plain_list_dialect
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.expansion import with_split_cells, with_values_above
-from telemetron_batch.input.json_lines import find_keys, is_json_lines, read_records
 from telemetron_batch.input.frame_dialect import frame_dialect
+from telemetron_batch.input.json_lines import find_keys, is_json_lines, read_records
 from telemetron_batch.input.normalize import is_blank, normalize
 from telemetron_batch.input.own_reports import (
     ATTENTION_HEADERS,
