@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -56,6 +58,21 @@ def test_a_run_of_a_frame_gives_one_outcome_for_every_row_in_its_order() -> None
     assert result.folder.name.startswith("frame-2")
 
 
+def test_without_a_source_a_query_of_a_database_is_the_input(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "erp.db")) as database:
+        database.execute("CREATE TABLE moved (mail, serial)")
+        database.executemany("INSERT INTO moved VALUES (?, ?)", [(A, "0012"), (B, "NA")])
+        database.commit()
+    url = tmp_path / "url"
+    url.touch(mode=0o600)
+    url.write_text(f"sqlite:///{tmp_path / 'erp.db'}\n")
+    sql = 'SELECT mail AS "customerEmail", serial AS "deviceIdentifier" FROM moved'
+    result = tb.run(query=sql, source_url_file=url, action="assign", sandbox=True, run_id="q")
+    assert result.reconciliation()["deviceIdentifier"].tolist() == ["0012", "NA"]
+    with pytest.raises(tb.BatchError, match=r"query, source_url_file: .*DataFrame"):
+        tb.run(frame(*GOOD), query=sql, source_url_file=url, sandbox=True)
+
+
 def test_a_path_several_paths_and_an_iterator_of_paths_are_read_like_the_command_reads_them(tmp_path: Path) -> None:
     for name, device in (("a.csv", "A1"), ("b.csv", "B1")):
         (tmp_path / name).write_text(f"customerEmail,deviceIdentifier,action\n{A},{device},assign\n")
@@ -71,7 +88,7 @@ def test_a_path_several_paths_and_an_iterator_of_paths_are_read_like_the_command
     ("source", "problem"),
     [
         (5, "of type int"),
-        (None, "of type NoneType"),
+        (None, "there is none"),
         (b"a.csv", "of type bytes"),
         ({"customerEmail": [A]}, "of type dict"),
         (pd.Series(["a.csv"]), "of type Series"),
@@ -157,7 +174,7 @@ def test_options_of_a_profile_that_describe_a_file_do_not_apply_to_a_frame(monke
     ("name", "value"), [("delimiter", ";"), ("encoding", "utf-8"), ("sheet", "x"), ("max_age", timedelta(1))]
 )
 def test_an_option_that_describes_a_file_is_refused_for_a_frame(name: str, value: Any) -> None:
-    with pytest.raises(tb.BatchError, match=f"{name}: describes a file, and the source is a DataFrame"):
+    with pytest.raises(tb.BatchError, match=f"{name}: not for a source that is a DataFrame"):
         tb.plan(frame(*GOOD), **{name: value})
 
 

@@ -43,6 +43,15 @@ class InputFields(TypedDict):
     hiddenRows: int
 
 
+class StartedByFields(TypedDict):
+    """Who started a run, where and with which version."""
+
+    user: str
+    uid: int
+    host: str
+    version: str
+
+
 class StageFields(TypedDict):
     """One stage of a plan."""
 
@@ -154,6 +163,7 @@ class RunFields(Document):
     sending_seconds = _Field[float]("sendingSeconds")
     since = _Field[dict[str, Any] | None]("since")
     started_at = _Field[str]("startedAt")
+    started_by = _Field[StartedByFields | None]("startedBy")
     state = _Field[str]("state")
     stop = _Field[dict[str, Any] | None]("stop")
     unassigns_without_effect = _Field[int]("unassignsWithoutEffect")

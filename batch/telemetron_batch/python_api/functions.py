@@ -42,9 +42,13 @@ Run: TypeAlias = Path | Plan | Result
 
 
 def plan(
-    source: Source, *, save: bool = False, on_progress: OnProgress | None = None, **options: Unpack[PlanOptions]
+    source: Source | None = None,
+    *,
+    save: bool = False,
+    on_progress: OnProgress | None = None,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
-    """Return what `run` would send. Raises BatchError.
+    """Return what `run` would send. Raises BatchError. The source is as for `run`.
 
     Without network, and leaves no file; with `online` it queries each customer. With `save` or `online` the plan
     becomes a run of its own, which `resume` sends.
@@ -53,8 +57,12 @@ def plan(
         return run_in_thread(partial(_plan, config, is_saved=save), _callable(on_progress))
 
 
-def run(source: Source, *, on_progress: OnProgress | None = None, **options: Unpack[RunOptions]) -> Result:
+def run(
+    source: Source | None = None, *, on_progress: OnProgress | None = None, **options: Unpack[RunOptions]
+) -> Result:
     """Send the assignments of the source and reconcile every row. Return the result, however the run ended.
+
+    Without a source, `query` and `source_url_file` say where the rows are.
 
     With the `run_id` of a stopped run it continues that; with that of a finished run it changes nothing. Raises
     BatchError where the run cannot start.
@@ -131,6 +139,14 @@ def _configured(source: object, given: Mapping[str, object], kind: Any) -> Itera
     flags = option_texts(given, kind.__optional_keys__)
     for name in unknown_variables(os.environ):
         LOGGER.warning("%s is not a variable of telemetron-batch and is ignored", printable(name))
+    if source is None:
+        config = _in_one_process(resolve((), flags, os.environ, None, key_of))
+        if config.query is None:
+            raise ConfigError(
+                "source: there is none", "name a file, give a pandas DataFrame, or query=... of a database"
+            )
+        yield config
+        return
     if not is_frame(source):
         config = attention_config(paths_of(source), flags, os.environ, key_of)
         if config.options_from_run is not None:
@@ -139,7 +155,7 @@ def _configured(source: object, given: Mapping[str, object], kind: Any) -> Itera
         return
     refuse_file_options(given)
     config = _in_one_process(resolve((), flags, os.environ, None, key_of))
-    config = replace(config, input=replace(config.input, is_frame=True), wait_for_file=0.0, settled_for=0.0)
+    config = replace(config, input=replace(config.input, is_frame=True), query=None, wait_for_file=0.0, settled_for=0.0)
     with frame_file(source, config.input) as path:
         yield replace(config, files=(str(path),))
 

@@ -26,12 +26,14 @@ FILE_FORMAT: Final = (
     "last_line",
     "max_age",
     "multiline_cells",
+    "query",
     "settled_for",
     "sheet",
+    "source_url_file",
     "trailer_count",
     "wait_for_file",
 )
-"""Options that describe a file, which a DataFrame is not."""
+"""Options that describe a file or a query, which a DataFrame is not."""
 _OWNERS_FILE: Final = "FILE or runs"
 _INSTEAD: Final = {
     "api_key": "set TELEMETRON_API_KEY, or use api_key_file or api_key_command",
@@ -70,10 +72,10 @@ def key_of(option: Option) -> str:
 
 
 def refuse_file_options(given: Mapping[str, object]) -> None:
-    """Raise ConfigError for an option that describes a file; the source is a DataFrame."""
+    """Raise ConfigError for an option that describes a file or a query; the source is a DataFrame."""
     found = [key for key in FILE_FORMAT if given.get(key) is not None]
     if found:
-        raise ConfigError(f"{', '.join(found)}: describes a file, and the source is a DataFrame", "leave it out")
+        raise ConfigError(f"{', '.join(found)}: belongs to another source, and this one is a DataFrame", "leave it out")
 
 
 def _unknown(key: str, known: Collection[str]) -> str:

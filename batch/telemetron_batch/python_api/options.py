@@ -118,6 +118,7 @@ class PlanOptions(AccessOptions, total=False):
     owners: File
     profile: Text
     publish: File
+    query: Text
     quiet: Flag
     rate: Text
     raw_csv: Flag
@@ -125,6 +126,7 @@ class PlanOptions(AccessOptions, total=False):
     sandbox: Flag
     settled_for: Duration
     sheet: Text
+    source_url_file: File
     since_last: Flag
     split: Text
     timeout: Duration
