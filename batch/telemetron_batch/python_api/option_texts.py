@@ -75,7 +75,7 @@ def refuse_file_options(given: Mapping[str, object]) -> None:
     """Raise ConfigError for an option that describes a file or a query; the source is a DataFrame."""
     found = [key for key in FILE_FORMAT if given.get(key) is not None]
     if found:
-        raise ConfigError(f"{', '.join(found)}: belongs to another source, and this one is a DataFrame", "leave it out")
+        raise ConfigError(f"{', '.join(found)}: not for a source that is a DataFrame", "leave it out")
 
 
 def _unknown(key: str, known: Collection[str]) -> str:
