@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 
 from telemetron_batch.airflow_provider.groups import telemetron_task_group
@@ -193,7 +194,7 @@ def test_a_deferred_shard_continues_in_the_same_try(run_dag: RunDag, watch: Watc
 def test_the_link_and_the_asset_event_are_those_of_the_reconciliation(run_dag: RunDag, places: dict[str, str]) -> None:
     run = run_dag("sharded", **places)
     summary = run.task("shards.reconcile").xcom()
-    assert run.task("shards.reconcile").xcom("_link_ReportLink").endswith("report.html")
+    assert run.task("shards.reconcile").xcom("report_url").endswith("report.html")
     (extra,) = run.asset_events()
     assert extra["counts"] == summary["counts"]
 
@@ -252,3 +253,56 @@ def test_lineage_names_the_input_with_the_plan_and_the_files_with_the_reconcilia
     assert [[one.name for one in some.inputs] for some in told] == [["/in/rows.csv"], []]
     assert [len(some.outputs) for some in told] == [0, 4]
     assert told[1].outputs[0].name == "/out/r_1/reconciliation.csv"
+
+
+def test_a_group_with_an_approval_asks_between_plan_and_shards() -> None:
+    with DAG("of_a_test"):
+        group = telemetron_task_group(file="f", reports_dir="/r", approve=True, pool="telemetron", depends_on_past=True)
+    tasks = {task.label: task for task in group.iter_tasks()}
+    question = tasks["approve"]
+    assert (question.upstream_task_ids, question.downstream_task_ids) == ({"telemetron.plan"}, {"telemetron.unassign"})
+    assert (question.defaults, question.pool, question.depends_on_past) == (["Reject"], "telemetron", True)
+    assert question.ignore_downstream_trigger_rules
+
+
+class Answered:
+    """A task instance that knows the answer of a person."""
+
+    map_index = -1
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        assert task_ids == "g.approve"
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, {"chosen_options": ["Reject"]}])
+def test_a_shard_sends_nothing_without_the_approval_of_its_group(answer: Any) -> None:
+    shard = TelemetronShardOperator(
+        task_id="t", reports_dir="/r", shard=1, phase="assign", approval_task_id="g.approve"
+    )
+    with pytest.raises(AirflowFailException, match=r"task g\.approve has not been approved"):
+        shard.execute({"ti": Answered(answer)})
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_group_is_deferrable_as_the_configuration_says(default: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", str(default))
+    with DAG("of_a_test"):
+        group = telemetron_task_group(file="f", reports_dir="/r")
+        own = telemetron_task_group("own", file="f", reports_dir="/r", deferrable=not default)
+    shards = {
+        task.task_id: task.partial_kwargs["deferrable"]
+        for one in (group, own)
+        for task in one.iter_tasks()
+        if "assign" in task.task_id
+    }
+    assert shards == {
+        "telemetron.unassign": None,
+        "telemetron.assign": None,
+        "own.unassign": not default,
+        "own.assign": not default,
+    }
+    assert TelemetronShardOperator(task_id="t", reports_dir="/r", shard=1, phase="assign").deferrable is default

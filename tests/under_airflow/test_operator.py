@@ -1,11 +1,11 @@
 """The operator in `dag.test()`: what Airflow stores of a run, and what the API receives."""
 
-import asyncio
 import csv
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -13,14 +13,13 @@ import pytest
 
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
-from telemetron_batch.airflow_provider.task_thread import TaskObserver, in_thread
-from telemetron_batch.airflow_provider.triggers import DateTimeTrigger
+from telemetron_batch.airflow_provider.task_log import TaskObserver
+from telemetron_batch.airflow_provider.task_thread import in_thread
 from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.journal.layout import LOCK_NAME
 from telemetron_batch.run import pipeline
 from telemetron_batch.storage.lock import Lock, LockOwner
-from telemetron_batch.storage.log import LOGGER
 from tests.conftest import HEADER
 from tests.support.faulty import Arrived, FaultyServer
 from tests.support.listeners import listening
@@ -82,9 +81,20 @@ def test_the_end_of_a_task_is_told_once_also_if_its_options_are_refused(
         assert KEY not in str(listener.heard)
 
 
-def test_the_link_leads_to_the_report(run_dag: RunDag, places: dict[str, str]) -> None:
-    url = run_dag("plain", **places).task("send").xcom("_link_ReportLink")
-    assert Path(unquote(url.removeprefix("file://"))).read_text().startswith("<!doctype html>")
+def test_without_an_address_of_the_web_there_is_no_link(run_dag: RunDag, places: dict[str, str]) -> None:
+    task = run_dag("plain", **places).task("send")
+    assert not task.xcom("_link_ReportLink")
+    assert Path(unquote(task.xcom("report_url").removeprefix("file://"))).read_text().startswith("<!doctype html>")
+
+
+def test_the_link_leads_where_the_connection_says(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = connection(server, reports_url="https://reports.example.com/t/")
+    monkeypatch.setenv("AIRFLOW_CONN_TELEMETRON_DEFAULT", told)
+    task = run_dag("plain", **places).task("send")
+    expected = f"https://reports.example.com/t/{quote(task.xcom()['runId'])}/report.html"
+    assert task.xcom("_link_ReportLink") == task.xcom("report_url") == expected
 
 
 def test_the_link_uses_reports_url(run_dag: RunDag, places: dict[str, str]) -> None:
@@ -165,6 +175,27 @@ def test_an_input_without_rows_fails_a_strict_task(run_dag: RunDag, places: dict
     assert run_dag("strict", **places).task("send").state == "failed"
 
 
+@pytest.mark.parametrize("content", ["", " \n\n"])
+def test_a_file_without_a_header_fails_the_task_and_leaves_no_run(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str], content: str
+) -> None:
+    Path(places["file"]).write_text(content)
+    run = run_dag("plain", **places)
+    assert (run.state, run.task("send").state, run.task("send").tries) == ("failed", "failed", 1)
+    assert (list(Path(places["reports_dir"]).iterdir()), server.seen) == ([], [])
+
+
+def test_a_file_without_a_header_is_skipped_if_the_options_accept_it(run_dag: RunDag, places: dict[str, str]) -> None:
+    Path(places["file"]).write_text("")
+    told = {"reports_dir": places["reports_dir"], "files": places["file"], "opts": '{"allow_empty": true}'}
+    assert run_dag("rendered", **told).task("send").state == "skipped"
+
+
+def test_a_relative_reports_dir_is_refused(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+    task = run_dag("plain", file=places["file"], reports_dir="reports").task("send")
+    assert (task.state, task.tries, server.seen) == ("failed", 1, [])
+
+
 @pytest.mark.parametrize("wrong", ["no such file", "no such column", "a refused key"])
 def test_an_error_that_a_person_must_correct_is_not_retried(
     run_dag: RunDag, server: FaultyServer, places: dict[str, str], wrong: str
@@ -180,14 +211,24 @@ def test_an_error_that_a_person_must_correct_is_not_retried(
     assert len(server.seen) == (1 if wrong == "a refused key" else 0)
 
 
-def test_a_journal_in_use_is_retried(run_dag: RunDag, server: FaultyServer, places: dict[str, str]) -> None:
+def test_another_process_that_has_the_run_costs_no_try(run_dag: RunDag, places: dict[str, str]) -> None:
     folder = Path(places["reports_dir"]) / "night-1"
     other = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "night-1"), "run night-1")
-    try:
-        task = run_dag("named", **places, name="night-1").task("send")
-    finally:
-        other.release()
-    assert (task.state, task.tries, server.seen) == ("failed", 2, [])
+    timer = Timer(4, other.release)
+    timer.start()
+    task = run_dag("named", **places, name="night-1").task("send")
+    timer.join()
+    assert (task.state, task.tries, task.xcom()["counts"]["assigned"]) == ("success", 1, 3)
+
+
+def test_a_task_that_airflow_ends_with_a_timeout_has_its_summary(
+    run_dag: RunDag, server: FaultyServer, places: dict[str, str]
+) -> None:
+    server.script = lambda seen: Hangs(acted=False) if seen.number == 2 else None
+    task = run_dag("too_short", **places).task("send")
+    summary = task.xcom("summary")
+    assert (task.state, summary["stop"]["reason"]) == ("failed", "stopped by Airflow")
+    assert summary["counts"]["unconfirmed"] + summary["counts"]["assigned"] + summary["counts"]["notSent"] == 3
 
 
 def test_a_timeout_ends_the_run_and_the_next_try_continues(
@@ -234,16 +275,6 @@ def test_a_wait_without_deferral_happens_in_the_slot(
     )
 
 
-def test_the_trigger_survives_serialization() -> None:
-    path, told = DateTimeTrigger("2026-01-01T00:00:00+00:00").serialize()
-    assert path == "telemetron_batch.airflow_provider.triggers.DateTimeTrigger"
-
-    async def fired() -> Any:
-        return [event.payload async for event in DateTimeTrigger(**told).run()]
-
-    assert asyncio.run(fired()) == ["2026-01-01T00:00:00+00:00"]
-
-
 def test_each_mapped_task_has_a_run_of_its_own(run_dag: RunDag, places: dict[str, str], tmp_path: Path) -> None:
     files = [places["file"], write(tmp_path / "more.csv", 5)]
     run = run_dag("several", reports_dir=places["reports_dir"], files=files)
@@ -277,7 +308,7 @@ def test_a_killed_task_ends_its_run(server: FaultyServer, places: dict[str, str]
     interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
     server.script = lambda seen: interrupt.cancel("stopped by Airflow") if seen.number == 5 else None
-    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "stopped by Airflow")
     assert summary.counts[Outcome.NOT_SENT] == 60 - len(server.seen) > 0
 
@@ -290,7 +321,7 @@ def test_a_run_whose_supervisor_is_gone_ends(
     monkeypatch.setattr("os.getppid", lambda: next(parents, 2))
     interrupt = CancelToken()
     config = TelemetronHook().config([places["file"]], {"reports_dir": str(tmp_path), "run_id": "r1", "rate": "10/s"})
-    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt, LOGGER)), interrupt)
+    summary = in_thread(lambda: pipeline.run(config, observer=TaskObserver(interrupt)), interrupt)
     assert (summary.exit_code, summary.fields["stop"]["reason"]) == (3, "the supervisor of its task is gone")
     assert len(server.seen) < 60
 

@@ -20,7 +20,8 @@ from airflow.providers_manager import ProvidersManager
 from airflow.sdk import DAG
 
 from telemetron_batch.airflow_provider import get_provider_info, hooks
-from telemetron_batch.airflow_provider.base import FAIL_ON, folder_name
+from telemetron_batch.airflow_provider.failures import FAIL_ON
+from telemetron_batch.airflow_provider.folder_names import folder_name
 from telemetron_batch.airflow_provider.groups import telemetron_task_group
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
@@ -46,7 +47,7 @@ def test_airflow_finds_the_provider() -> None:
     hook = manager.hooks["telemetron"]
     assert hook is not None
     assert (hook.hook_name, hook.connection_id_attribute_name) == ("Telemetron", "telemetron_conn_id")
-    assert "telemetron_batch.airflow_provider.base.ReportLink" in manager.extra_links_class_names
+    assert "telemetron_batch.airflow_provider.links.ReportLink" in manager.extra_links_class_names
 
 
 def test_the_provider_info_matches_airflows_schema() -> None:

@@ -1,15 +1,17 @@
 """A task group that makes one run with many tasks."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import TaskGroup, TriggerRule
 
+from telemetron_batch.airflow_provider.approval import DEFAULT_TIMEOUT, REJECT
 from telemetron_batch.airflow_provider.base import AS_OF
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
 from telemetron_batch.airflow_provider.shards import (
     MAP_INDEX_TEMPLATE,
+    QUESTION,
     TelemetronBarrierOperator,
     TelemetronPlanOperator,
     TelemetronReconcileOperator,
@@ -19,13 +21,17 @@ from telemetron_batch.domain.actions import Phase
 
 _RULES: Final = {"block": TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, "stop": TriggerRule.ALL_SUCCESS}
 """Trigger rule of the barrier for each value of `on_unassign_failure`."""
+_OF_EVERY_TASK: Final = ("depends_on_past", "pool", "queue", "owner", "priority_weight", "retries", "retry_delay")
+"""Arguments that the question takes from those of all tasks."""
 
 
 def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its options
     group_id: str = "telemetron",
     *,
-    file: str | Sequence[str],
-    reports_dir: str,
+    file: str | Sequence[str] | None = None,
+    sql: str | None = None,
+    sql_conn_id: str | None = None,
+    reports_dir: str | None = None,
     run_id: str | None = None,
     shards: int | str = 4,
     shards_at_once: int | None = None,
@@ -34,13 +40,16 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
     as_of: str | datetime | None = AS_OF,
     on_unassign_failure: str = "block",
     skip_if_empty: bool = True,
-    deferrable: bool = False,
+    deferrable: bool | None = None,
+    approve: bool = False,
+    approval_timeout: timedelta | None = DEFAULT_TIMEOUT,
+    approvers: Sequence[Any] | None = None,
     fail_on: str = "incomplete",
     reports_url: str | None = None,
     outlets: Sequence[Any] = (),
     **task_arguments: Any,
 ) -> TaskGroup:
-    """Return a group of tasks that make one run: plan, unassign[N], barrier, assign[N], reconcile.
+    """Return a group of tasks that make one run: plan, (approve,) unassign[N], barrier, assign[N], reconcile.
 
     Arguments that are not described here are those of the operators.
 
@@ -48,6 +57,7 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
     :param shards_at_once: how many shards run at once and share the rate; None: all.
     :param on_unassign_failure: "block" holds the devices that a failed shard has not surely
         unassigned, and assigns all others; "stop" then assigns nothing.
+    :param approve: after the plan, ask a person on the page of Airflow; a rejected plan skips all other tasks.
     :param outlets: assets that the last task updates.
     :param task_arguments: arguments of all tasks, e.g. `pool`, `retries`, `queue`; but the last task is
         tried only once, because it always writes its report. With `depends_on_past` the first task
@@ -56,21 +66,54 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
     if on_unassign_failure not in _RULES:
         raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
     with TaskGroup(group_id=group_id) as group:
-        all_have = {"reports_dir": reports_dir, "run_id": run_id or _run_id(group), **task_arguments}
-        connected = {"telemetron_conn_id": telemetron_conn_id, "options": options, "as_of": as_of, **all_have}
+        all_have = {
+            "reports_dir": reports_dir,
+            "run_id": run_id or _run_id(group),
+            "telemetron_conn_id": telemetron_conn_id,
+            **task_arguments,
+        }
+        connected = {"options": options, "as_of": as_of, **all_have}
         sharding: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
+        source = {"file": file, "sql": sql, "sql_conn_id": sql_conn_id}
         if task_arguments.get("depends_on_past"):
             # Without this, the plan would wait only for the previous plan; all other tasks are downstream of it.
             sharding["wait_for_downstream"] = True
-        plan = TelemetronPlanOperator(task_id="plan", file=file, **{**connected, **sharding})
+        plan = TelemetronPlanOperator(task_id="plan", **source, **{**connected, **sharding})
         sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **connected}
+        question = _question(plan, approval_timeout, approvers, task_arguments) if approve else None
+        if question is not None:
+            sending["approval_task_id"] = question.task_id
         unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
         barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_RULES[on_unassign_failure], **all_have)
         end = {**all_have, "fail_on": fail_on, "reports_url": reports_url, "outlets": [*outlets], "retries": 0}
         reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_RULES["block"], **end)
         unassign >> barrier >> assign >> reconcile
         plan >> [barrier, reconcile]
+        if question is not None:
+            plan >> question >> unassign
     return group
+
+
+def _question(
+    plan: TelemetronPlanOperator,
+    timeout: timedelta | None,
+    approvers: Sequence[Any] | None,
+    task_arguments: Mapping[str, Any],
+) -> Any:
+    """Return the task that asks a person. A rejected plan skips all later tasks, whatever their trigger rules."""
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    same = {name: task_arguments[name] for name in _OF_EVERY_TASK if name in task_arguments}
+    return ApprovalOperator(
+        task_id="approve",
+        subject="Send the assignments of run {{ dag.dag_id }} {{ run_id }} to Telemetron?",
+        body=f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='{QUESTION}') }}}}",
+        defaults=REJECT,
+        response_timeout=timeout,
+        assigned_users=approvers and [*approvers],
+        ignore_downstream_trigger_rules=True,
+        **same,
+    )
 
 
 def _run_id(group: TaskGroup) -> str:

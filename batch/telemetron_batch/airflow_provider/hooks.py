@@ -1,41 +1,41 @@
-"""Turn an Airflow connection into a configuration of the program.
-
-The connection's host is the base URL, its password the API key; each key of its extra is an option of `run`.
-Options of a task override the connection, which overrides the worker's environment. But if the connection gives
-the key, a task cannot change the base URL and the way to it: its options may be templates, filled in by any person
-who may trigger a run, who could lead the key elsewhere.
-"""
+"""The hook: a connection as a configuration of the program, and what a Python task can do with it."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    BaseHook,
+    conf,
+    get_current_context,
+    mask_secret,
+)
 
-from telemetron_batch.config.config import RunConfig
-from telemetron_batch.config.key_source import KEY_OPTIONS
-from telemetron_batch.config.network import NetworkOptions
-from telemetron_batch.config.options import KEY_VARIABLE, OPTIONS_BY_KEY
-from telemetron_batch.config.sources import load_profile
-from telemetron_batch.config.stored import ACCESS_OPTIONS
+from telemetron_batch.airflow_provider import UI_FIELD_BEHAVIOUR, connection_fields
+from telemetron_batch.airflow_provider.connections import ConnectionSettings, Resolver
+from telemetron_batch.airflow_provider.failures import FailurePolicy, check_fail_on
+from telemetron_batch.airflow_provider.folder_names import current_run_id, folder_name
+from telemetron_batch.airflow_provider.task_work import do_in_task, map_index_variables, summary_dict
+from telemetron_batch.domain.cancellation import CancelToken
 from telemetron_batch.domain.errors import BatchError, ConfigError
-from telemetron_batch.notices.refusal import Request
-from telemetron_batch.run.check import check
-from telemetron_batch.run.feed_back import attention_config
 
-_META_KEYS: Final = ("profile", "config")
-"""Keys that are not options but name the source of options."""
-_KEY_OPTIONS: Final = (*KEY_OPTIONS, *ACCESS_OPTIONS)
-"""Options that a task may not set if its connection gives the API key."""
-_COMMAND: Final = "api_key_command"
-_KEY_OPTION_VARIABLES: Final = frozenset(OPTIONS_BY_KEY[name].variable for name in KEY_OPTIONS)
-"""Variables of the worker that the key of a connection overrides."""
-_SCHEMES: Final = ("https", "http")
+if TYPE_CHECKING:  # heavy; a DAG file must be read without
+    from telemetron_batch.config.config import RunConfig
+
+_LOCK_WAIT = {"wait": "30s"}
+_QUERY_LOCK_WAIT = {"wait": "10m"}
 
 
 class TelemetronHook(BaseHook):
-    """The settings of a connection of type `telemetron`."""
+    """The settings of a connection of type `telemetron`, and what a Python task can do with it.
+
+    TelemetronHook().run("/erp/today.csv", reports_dir="/shared/telemetron", max_failed="5%")
+    TelemetronHook().query_customer("ann@example.com")
+    """
 
     conn_name_attr = "telemetron_conn_id"
     default_conn_name = "telemetron_default"
@@ -46,9 +46,90 @@ class TelemetronHook(BaseHook):
         super().__init__(**kwargs)
         self.telemetron_conn_id = telemetron_conn_id
 
-    def get_conn(self) -> RunConfig:
+    def get_conn(self) -> "RunConfig":
         """Return the configuration of the connection. There is no session to keep: each run opens its own."""
         return self.config(())
+
+    @property
+    def reports_url(self) -> str:
+        """The URL at which a browser finds the reports folder; empty if the connection does not say."""
+        return self._settings().reports_url
+
+    def run(
+        self,
+        file: str | Sequence[str],
+        *,
+        reports_dir: str | None = None,
+        run_id: str | None = None,
+        fail_on: str = "incomplete",
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Send the assignments of a file, or of several files as one run, and return the summary.
+
+        By default `run_id` is made of DAG, task, run and map index, so a retry of the task continues the run. `options`
+        are those of `telemetron-batch run`. Raises exceptions of Airflow as the operator does with this `fail_on`.
+        """
+        from telemetron_batch.run import pipeline
+
+        check_fail_on(fail_on)
+        context, reports_dir = get_current_context(), reports_dir or default_reports_dir()
+        place = {"reports_dir": reports_dir, "run_id": folder_name(run_id or current_run_id(context))}
+        with self._policy.translate_errors():
+            require_absolute(reports_dir)
+            config = self.config(_paths(file), {**options, **place}, map_index_variables(context), _LOCK_WAIT)
+        fields = summary_dict(do_in_task(partial(pipeline.run, config), CancelToken(), self._policy))
+        if problem := self._policy.problem(fields, fail_on):
+            raise problem
+        return fields
+
+    def plan(self, file: str | Sequence[str], **options: Any) -> dict[str, Any]:
+        """Return the plan of a file in numbers, as `plan --json`. Nothing is sent, and no file is left."""
+        from telemetron_batch.run.make_plan import make_plan
+
+        with self._policy.translate_errors():
+            return make_plan(self.config(_paths(file), options)).as_json()
+
+    def check(self) -> dict[str, Any]:
+        """Ask the API one harmless thing. Return the base URL, the proxy, and the seconds of each step.
+
+        Raises AirflowFailException if the API is not there or refuses the key.
+        """
+        with self._policy.translate_errors():
+            base_url, result = self._check()
+        if result.stop is not None:
+            raise self._policy.failure(_problem_of(result))
+        return {"baseUrl": base_url, "proxy": result.proxy, "seconds": dict(result.seconds)}
+
+    def query_customer(self, email: str, **options: Any) -> list[str] | None:
+        """Return the identifiers of the devices that a customer holds now; None for a customer that is not known."""
+        from telemetron_batch.run.query import query_customer
+
+        with self._policy.translate_errors():
+            found = query_customer(self.config((), options, defaults=_QUERY_LOCK_WAIT), email)
+        return sorted(found.devices or ()) if found.is_known else None
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Test base URL and key with one read request, for the button of the connection form."""
+        try:
+            base_url, result = self._check()
+        except BatchError as exc:
+            return False, self._policy.words(str(exc))
+        if result.stop is not None:
+            return False, self._policy.words(_problem_of(result))
+        return True, f"{base_url} is there, and it accepts this key."
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the fields of the connection form for Airflow 3.1; later versions read the provider information."""
+        from wtforms import StringField
+
+        fields = connection_fields()
+        return {name: StringField(one["label"], description=one["description"]) for name, one in fields.items()}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow 3.1."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     def config(
         self,
@@ -56,136 +137,99 @@ class TelemetronHook(BaseHook):
         options: Mapping[str, Any] | None = None,
         context: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
-    ) -> RunConfig:
+    ) -> "RunConfig":
         """Return the configuration of a run of these files; `context` has further environment variables.
 
         `options` and `defaults` have the names of the options of `run`; `defaults` apply to options that are not
         given anywhere. Raises ConfigError that lists all problems.
         """
-        from_connection, key = self._connection_options()
+        from telemetron_batch.run.feed_back import attention_config
+
+        return self.resolve(partial(attention_config, files), options, context, defaults)
+
+    def resolve(
+        self,
+        resolver: Resolver,
+        options: Mapping[str, Any] | None = None,
+        context: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> "RunConfig":
+        """Return a configuration as `config` does, made by a function that takes flags and environment variables."""
         environ = {**os.environ, **(context or {})}
-        if key:
-            environ = {name: text for name, text in environ.items() if name not in _KEY_OPTION_VARIABLES}
-            environ[KEY_VARIABLE] = key
-        given = named_options(options or {}, "options")
-        self._require_no_command(from_connection, given, environ)
-        if key or any(from_connection.get(name) for name in KEY_OPTIONS):
-            from_connection |= self._pinned_access(from_connection, given, environ)
-        unset = {
-            name: value for name, value in (defaults or {}).items() if not environ.get(OPTIONS_BY_KEY[name].variable)
-        }
-        config = attention_config(files, {**unset, **from_connection, **given}, environ)
+        config = self._settings().resolve(resolver, options or {}, environ, defaults or {})
         config.key_source.on_new_key = lambda secret: mask_secret(secret.reveal())
         for secret in config.secrets:
             mask_secret(secret.reveal())
-        if not config.key_source.is_given and not config.sandbox:
-            raise ConfigError(
-                f"connection {self.telemetron_conn_id} has no API key", "put it into the connection's password"
-            )
         return config
 
-    def _require_no_command(
-        self, from_connection: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
-    ) -> None:
-        """Raise ConfigError if a task, or a profile that it names, gives a command to run on the worker."""
-        advice = f"put it into connection {self.telemetron_conn_id}, or into the worker's environment"
-        if _COMMAND in given:
-            raise ConfigError("options: api-key-command is not taken from a task", advice)
-        if any(name in given for name in _META_KEYS):
-            profile, where = load_profile({**from_connection, **given}, environ)
-            if _COMMAND in profile:
-                raise ConfigError(f"{where}: api-key-command is not taken from a profile that a task names", advice)
+    @contextmanager
+    def announcing(self, options: Mapping[str, Any], run: str | None) -> Iterator[None]:
+        """Within this context, tell those who hear of the end of a run if its options are refused; None: tell nobody.
 
-    def request(self, options: Mapping[str, Any], run: str) -> Request:
-        """Return who hears of a refused task: by its options, the connection and the environment, as far as they go."""
+        Options, connection and environment say who they are, as far as they can be read.
+        """
+        if run is None:
+            yield
+            return
+        from telemetron_batch.notices.refusal import Request, refusals_announced
+
         given: dict[str, Any] = {}
         with suppress(BatchError):
-            given |= self._connection_options()[0]
-        return Request({**given, **{name.replace("-", "_"): value for name, value in options.items()}}, os.environ, run)
+            given |= self._settings().options
+        given |= {name.replace("-", "_"): value for name, value in options.items()}
+        with refusals_announced(Request(given, os.environ, run)):
+            yield
 
-    def test_connection(self) -> tuple[bool, str]:
-        """Test base URL and key with one read request, for the button of the connection form."""
-        try:
-            config = self.config(())
-            stop = check(config).stop
-        except BatchError as exc:
-            return False, str(exc)
-        if stop is not None:
-            return False, f"{stop.sentence}; {stop.advice.words()}"
-        return True, f"{config.sending.base_url} is there, and it accepts this key."
+    def environment(self, context: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return environment variables with the key and the options of the connection. Raises ConfigError."""
+        settings = self._settings()
+        if settings.key:
+            mask_secret(settings.key)
+        return settings.environment({**os.environ, **(context or {})})
 
-    def _pinned_access(
-        self, from_connection: Mapping[str, Any], given: Mapping[str, Any], environ: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """Return base URL and network options for the connection's key, where a task names a profile or its file.
-
-        Raises ConfigError if the options of the task, or its profile, give other ones.
-        """
-        advice = f"put it into connection {self.telemetron_conn_id}"
-        for name in _KEY_OPTIONS:
-            if name in given:
-                what = f"{OPTIONS_BY_KEY[name].name} is not taken from a task whose connection gives the API key"
-                raise ConfigError(f"options: {what}", advice)
-        if not any(name in given for name in _META_KEYS):
-            return {}
-        profile, where = load_profile({**from_connection, **given}, environ)
-        pinned = {}
-        for name in ACCESS_OPTIONS:
-            option = OPTIONS_BY_KEY[name]
-            value = from_connection.get(name) or environ.get(option.variable)
-            if not value and name in profile and name in NetworkOptions.__slots__:
-                raise ConfigError(f"{where}: {option.name} is not taken from a profile that a task names", advice)
-            pinned[name] = value or option.default
-        return pinned
-
-    def _connection_options(self) -> tuple[dict[str, Any], str]:
-        """Return the options in the connection, and its API key."""
+    def _settings(self) -> ConnectionSettings:
+        """Return what the connection says. Raises ConfigError."""
         if self.telemetron_conn_id is None:
-            return {}, ""
+            return ConnectionSettings()
         try:
-            connection = self.get_connection(self.telemetron_conn_id)
+            return ConnectionSettings.of(self.get_connection(self.telemetron_conn_id))
         except AirflowNotFoundException as exc:
             raise ConfigError(
                 f"there is no connection {self.telemetron_conn_id!r}", "create one of type telemetron"
             ) from exc
-        options = named_options(connection.extra_dejson, f"connection {self.telemetron_conn_id}: extra")
-        if connection.password and any(name in options for name in KEY_OPTIONS):
-            what = f"connection {self.telemetron_conn_id} gives the API key twice: as password and in the extra"
-            raise ConfigError(what, "give it only once")
-        base_url = _base_url(connection)
-        return options | ({"base_url": base_url} if base_url else {}), connection.password or ""
+
+    def _check(self) -> tuple[str, Any]:
+        """Return the base URL and the result of a harmless request."""
+        from telemetron_batch.run.check import check
+
+        config = self.config(())
+        return config.sending.base_url, check(config)
+
+    @property
+    def _policy(self) -> FailurePolicy:
+        return FailurePolicy(self.telemetron_conn_id)
 
 
-def named_options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return options by key, without empty ones. Raises ConfigError for an unknown name."""
-    options = {name.replace("-", "_"): value for name, value in values.items()}
-    unknown = sorted(name for name in options if name not in OPTIONS_BY_KEY and name not in _META_KEYS)
-    if unknown:
-        raise ConfigError(f"{where}: unknown option {', '.join(unknown)}", "see telemetron-batch run --help")
-    return {name: value for name, value in options.items() if value not in (None, "")}
+def default_reports_dir() -> str:
+    """Return the folder of reports in Airflow's configuration. Raises ValueError without one."""
+    folder: str = conf.get("telemetron", "reports_dir", fallback="")
+    if not folder:
+        raise ValueError(
+            "reports_dir: name a folder, or set reports_dir in the section [telemetron] of the configuration"
+        )
+    return folder
 
 
-def _base_url(connection: Any) -> str:
-    """Return the base URL that a connection names; empty if it names none. Raises ConfigError.
-
-    Airflow turns the path of a URI into the schema. The schema may also be `http` or `https`,
-    and the host may hold scheme, port and path of its own.
-    """
-    host, path = (connection.host or "").strip(), (connection.schema or "").strip(" /")
-    scheme, path = (path.lower(), "") if path.lower() in _SCHEMES else (_SCHEMES[0], path)
-    if host:
-        return _joined(host, connection.port, path, scheme)
-    if path or connection.port:
-        raise ConfigError(f"connection {connection.conn_id} has a path or a port, but no host", "name the host")
-    return ""
+def require_absolute(reports_dir: str) -> None:
+    """Raise ConfigError for a relative path: it would be in the working folder of one try."""
+    if not Path(reports_dir).is_absolute():
+        advice = "name an absolute path that all workers share, because each try of a task has its own working folder"
+        raise ConfigError(f"reports_dir {reports_dir} is relative", advice)
 
 
-def _joined(host: str, port: int | None, path: str, scheme: str) -> str:
-    """Return a URL of these parts; a scheme that the host holds wins, and a path that both hold counts once."""
-    if "://" in host:
-        scheme, _, host = host.partition("://")
-    name, _, path_of_host = host.partition("/")
-    if name.count(":") > 1 and not name.startswith("["):
-        name = f"[{name}]"  # Airflow takes the brackets off an IPv6 address
-    paths = dict.fromkeys(part for part in (path_of_host.strip("/"), path) if part)
-    return "/".join((f"{scheme}://{name}{f':{port}' if port else ''}", *paths))
+def _paths(file: str | Sequence[str]) -> list[str]:
+    return [file] if isinstance(file, str) else [*file]
+
+
+def _problem_of(result: Any) -> str:
+    return f"{result.stop.sentence}; {result.stop.advice.words()}"

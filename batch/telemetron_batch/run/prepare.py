@@ -132,6 +132,7 @@ def _create_run(
         plan_summary = plan_summary.with_owners(loaded.owners)
         for warning in plan_summary.warnings:
             observer.on_message("warning", warning)
+        observer.check_plan(plan_summary)
         if not observer.confirm_plan(plan_summary):
             raise NotConfirmedError("not confirmed", "nothing was sent")
         facts = {**run_facts(config, plan, clock), **identity, **delta_metadata(delta, plan, looked_at)}

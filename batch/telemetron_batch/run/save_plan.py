@@ -70,6 +70,7 @@ class _UnaskedObserver(RunObserver):
 
     def __init__(self, observer: RunObserver) -> None:
         self.interrupt = observer.interrupt
+        self.check_plan = observer.check_plan  # type: ignore[method-assign]
         self.on_message = observer.on_message  # type: ignore[method-assign]
 
 

@@ -291,7 +291,8 @@ class CallExecutor:
                 text = f"call {call.number}: the answer names devices that were not requested: {names}"
                 self._gate.on_event("foreign", text)
         else:
-            LOGGER.info("call %d: %s: %s", call.number, result.code, sentence(result.reason, result.text))
+            words, group = sentence(result.reason, result.text), (result.code, result.reason)
+            LOGGER.info("call %d, %d devices: %s", call.number, len(call.devices), words, extra={"group": group})
 
     def _answer(
         self,

@@ -26,6 +26,9 @@ class RunObserver:
         """Whether a person answers the questions."""
         return False
 
+    def check_plan(self, plan: PlanSummary) -> None:
+        """Raise BatchError for a plan that must not become a run. Called before the run exists."""
+
     def confirm_plan(self, plan: PlanSummary) -> bool:  # noqa: ARG002
         """Return whether this plan is to be sent."""
         return True

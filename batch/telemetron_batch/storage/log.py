@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +20,12 @@ LOGGER: Final = logging.getLogger("telemetron_batch")
 
 _current: ContextVar[logging.Handler | None] = ContextVar("_current", default=None)
 """The log of the run that this code works for; None in threads that belong to no run."""
+
+
+def record_group(record: logging.LogRecord) -> Hashable | None:
+    """Return what a record has in common with others of which a run may have very many; None for a single one."""
+    group: Hashable | None = getattr(record, "group", None)
+    return getattr(record, "kind", None) if group is None else group
 
 
 class Redaction(logging.Filter):
