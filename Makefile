@@ -1,7 +1,7 @@
 # Every check by one name; `make check` is what has to pass before anything lands.
 BIN ?= .venv/bin
 
-.PHONY: setup check format lint types test search slow mutants journals bench remote docs nights page pictures airflow airflow-celery package clean
+.PHONY: setup check format lint types test search slow mutants journals bench remote docs nights page pictures airflow airflow-celery bench-airflow package clean
 
 setup: .venv/ready
 
@@ -102,8 +102,12 @@ airflow-celery: .venv-airflow-$(AIRFLOW)/celery
 	.venv-airflow-$(AIRFLOW)/bin/pip install --quiet -c constraints-airflow-$(AIRFLOW).txt -e '.[airflow]' $(AIRFLOW_TESTS)
 	touch $@
 
+# What reading a DAG file costs with our provider, beyond Airflow's own libraries.
+bench-airflow: .venv-airflow-$(AIRFLOW)/ready
+	.venv-airflow-$(AIRFLOW)/bin/python -m tests.bench bench_airflow_import
+
 AIRFLOW_CELERY = apache-airflow-providers-celery asyncpg psycopg2-binary redis
-AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage
+AIRFLOW_TESTS = pytest hypothesis respx openpyxl apache-airflow-providers-openlineage apache-airflow-providers-sqlite
 
 # The source distribution and the wheel, in dist/, checked as an index would check them.
 package:

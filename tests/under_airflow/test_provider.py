@@ -24,6 +24,7 @@ from telemetron_batch.airflow_provider.failures import FAIL_ON
 from telemetron_batch.airflow_provider.folder_names import folder_name
 from telemetron_batch.airflow_provider.groups import telemetron_task_group
 from telemetron_batch.airflow_provider.hooks import TelemetronHook
+from telemetron_batch.airflow_provider.links import published_url
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
 from telemetron_batch.airflow_provider.rendered import files_in, options_in
 from telemetron_batch.airflow_provider.shards import (
@@ -57,6 +58,53 @@ def test_the_provider_info_matches_airflows_schema() -> None:
     jsonschema.validate(get_provider_info(), schema)
 
 
+def test_every_name_in_the_provider_info_exists() -> None:
+    info = get_provider_info()
+    kinds = ("operators", "sensors", "hooks", "triggers")
+    for module in (module for kind in kinds for entry in info[kind] for module in entry["python-modules"]):
+        assert import_module(module).__doc__
+    named = [*info["extra-links"], *info["notifications"], *(one["class-name"] for one in info["task-decorators"])]
+    for path in named:
+        module, _, name = path.rpartition(".")
+        assert hasattr(import_module(module), name)
+    assert info["integrations"][0]["integration-name"] == info["hooks"][0]["integration-name"]
+
+
+def test_the_connection_form_shows_our_labels_and_fields() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = (one for one in HookMetaService.hook_meta_data() if one.connection_type == "telemetron")
+    assert (form.standard_fields.host.title, form.standard_fields.password.title) == ("Base URL", "API key")
+    assert form.standard_fields.login.hidden
+    assert {*form.extra_fields} == {"rate", "concurrency", "chunk_size", "timeout", "reports_url"}
+
+
+def test_the_folder_of_reports_may_be_configured_for_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="reports_dir: name a folder, or set reports_dir in the section"):
+        TelemetronBatchOperator(task_id="t", file="f")
+    monkeypatch.setenv("AIRFLOW__TELEMETRON__REPORTS_DIR", "/shared/telemetron")
+    assert TelemetronBatchOperator(task_id="t", file="f").reports_dir == "/shared/telemetron"
+
+
+@pytest.mark.parametrize(
+    ("published", "url"),
+    [
+        ("s3://bucket/night/r 1", "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=night/r%201/report.html"),
+        ("gs://bucket/night/r", "https://storage.cloud.google.com/bucket/night/r/report.html"),
+        ("/srv/reports/r", None),
+        (None, None),
+    ],
+)
+def test_a_report_in_an_object_store_has_the_address_of_its_console(published: str | None, url: str | None) -> None:
+    assert published_url(published) == url
+
+
+def test_a_task_has_one_source_of_rows() -> None:
+    for wrong in ({}, {"file": "f", "sql": "SELECT 1", "sql_conn_id": "c"}, {"sql": "SELECT 1"}):
+        with pytest.raises(ValueError, match=r"file or sql|belong together"):
+            TelemetronBatchOperator(task_id="t", reports_dir="/r", **wrong)
+
+
 def test_the_provider_info_imports_no_airflow() -> None:
     code = (
         "import sys, telemetron_batch.airflow_provider as p; p.get_provider_info(); sys.exit('airflow' in sys.modules)"
@@ -69,6 +117,7 @@ import sys
 sys.path += sys.argv[1:]
 import batch.mine
 from airflow.providers_manager import ProvidersManager
+from telemetron_batch.airflow_provider.links import published_url
 from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator
 print(batch.mine.NAME, "telemetron-batch" in ProvidersManager().providers)
 """
@@ -501,9 +550,9 @@ def test_every_task_that_plans_or_sends_passes_as_of(
 
 def test_the_example_dags_keep_their_runs_in_order(airflow_home: Path) -> None:
     examples = {name: dag for name, dag in dags(airflow_home).items() if name.startswith("telemetron_")}
-    assert len(examples) == 4
+    assert len(examples) == 9
     assert {dag.max_active_runs for dag in examples.values()} == {1}
-    for dag in examples.values():
+    for dag in (dag for name, dag in examples.items() if name != "telemetron_undo"):
         assert {task.task_id for task in dag.tasks if not task.depends_on_past} <= {"tell"}
 
 
@@ -520,12 +569,13 @@ def test_a_group_that_depends_on_the_past_waits_for_all_of_its_tasks(waits: dict
 
 
 @pytest.mark.parametrize(
-    "example", ["telemetron_approval", "telemetron_bash", "telemetron_operator", "telemetron_task_group"]
+    "example",
+    ["telemetron_approval", "telemetron_bash", "telemetron_operator", "telemetron_sensor", "telemetron_task_group"],
 )
 @pytest.mark.usefixtures("airflow_home")
 def test_a_triggered_example_accepts_a_file_but_no_folder(example: str) -> None:
     dag = import_module(f"telemetron_batch.airflow_provider.example_dags.{example}").dag
-    assert {*dag.params} == {"file"}
+    assert {*dag.params} <= {"file", "again"}
     dag.params["file"] = "returns-2026_05.csv"
     for file in ("/etc/passwd", "../x.csv", "a/x.csv", "s3://b/x.csv", "x.csv::http://h/y.csv", "", "x.xlsx"):
         with pytest.raises(ValueError, match="Invalid input for param file"):

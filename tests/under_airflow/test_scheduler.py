@@ -17,7 +17,7 @@ from tests.support.books import reconciliation_of
 from tests.support.faulty import FaultyServer
 from tests.support.scripted import Says
 from tests.under_airflow.conftest import KEY
-from tests.under_airflow.live import Airflow, ended, owner_of, parent_of, until
+from tests.under_airflow.live import Airflow, Run, ended, owner_of, parent_of, until
 from tests.under_airflow.test_operator import write
 
 pytestmark = pytest.mark.slow
@@ -143,3 +143,61 @@ def test_no_log_and_no_rendered_field_contains_the_key(airflow: Airflow, places:
     assert KEY not in json.dumps(run.task("send"))
     for path in airflow.home.rglob("*.log"):
         assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_mapped_tasks_with_one_key_take_turns_and_use_up_no_try(
+    airflow: Airflow, api: FaultyServer, places: dict[str, str], tmp_path: Path
+) -> None:
+    more = write(tmp_path / "more.csv", 30, "unassign")
+    run = airflow.trigger("several", reports_dir=places["reports_dir"], files=[places["file"], more])
+    until(lambda: "up_for_reschedule" in {task["state"] for task in run.tasks()})
+    assert run.end() == "success"
+    assert [run.task("send", index)["try_number"] for index in range(2)] == [1, 1]
+    assert [run.xcom("send", index=index)["rows"] for index in range(2)] == [40, 30]
+    actions = [seen.action for seen in api.seen if seen.action != "query"]
+    assert actions in ([*["assign"] * 40, *["unassign"] * 30], [*["unassign"] * 30, *["assign"] * 40])
+
+
+def test_a_backfill_sends_its_nights_in_order(airflow: Airflow, api: FaultyServer, places: dict[str, str]) -> None:
+    write(Path(places["file"]), 5)
+    asked = {"dag_id": "nightly", "from_date": "2026-01-05T00:00:00Z", "to_date": "2026-01-07T23:00:00Z"}
+    body = {**asked, "max_active_runs": 3, "dag_run_conf": places}
+    until(lambda: airflow.ask("POST", "/api/v2/backfills", body))
+
+    def ended() -> list[dict[str, Any]] | None:
+        runs = (airflow.ask("GET", "/api/v2/dags/nightly/dagRuns?order_by=logical_date") or {}).get("dag_runs", [])
+        return runs if len(runs) == 3 and all(run["state"] in ("success", "failed") for run in runs) else None
+
+    runs = [Run(airflow, "nightly", run["dag_run_id"]) for run in until(ended)]
+    assert [run.end() for run in runs] == ["success"] * 3
+    summaries = sorted((run.xcom("send") for run in runs), key=lambda one: one["startedAt"])
+    nights = [one["options"]["as_of"][:10] for one in summaries]
+    assert nights == sorted(nights)
+    assert len({*nights}) == 3
+    assert len(devices_sent(api)) == 15
+
+
+def test_an_operator_sends_after_a_person_has_approved_its_plan(
+    airflow: Airflow, api: FaultyServer, places: dict[str, str]
+) -> None:
+    run = airflow.trigger("approved", **places)
+    run.respond("send", "Approve")
+    assert len(api.seen) == 0
+    assert (run.end(), run.task("send")["try_number"]) == ("success", 1)
+    balanced(run.xcom("send"))
+    assert run.xcom("send", "approval")["approvedBy"]
+
+
+def test_a_group_sends_nothing_after_a_person_has_rejected_its_plan(
+    airflow: Airflow, api: FaultyServer, places: dict[str, str]
+) -> None:
+    run = airflow.trigger("sharded_approved", **places)
+    run.respond("shards.approve", "Reject")
+    run.end()
+    states = {task["task_id"]: task["state"] for task in run.tasks()}
+    assert states == {
+        "shards.plan": "success",
+        "shards.approve": "success",
+        **dict.fromkeys(("shards.unassign", "shards.barrier", "shards.assign", "shards.reconcile"), "skipped"),
+    }
+    assert api.seen == []

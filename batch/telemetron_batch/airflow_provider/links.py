@@ -18,8 +18,12 @@ class ReportLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
         """Return the URL of report.html; empty until the task has started, and if no browser can open it."""
-        url = XCom.get_value(ti_key=ti_key, key=REPORT_URL) or ""
-        return url if urlsplit(url).scheme in _WEB_SCHEMES else ""
+        return web_address(XCom.get_value(ti_key=ti_key, key=REPORT_URL))
+
+
+def web_address(url: str | None) -> str:
+    """Return a URL that a browser can open from another page; empty for any other."""
+    return url if url and urlsplit(url).scheme in _WEB_SCHEMES else ""
 
 
 def report_url(folder: Path, reports_url: str | None) -> str:

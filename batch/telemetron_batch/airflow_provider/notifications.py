@@ -6,7 +6,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import BaseNotifier
 
 from telemetron_batch.airflow_provider.base import SUMMARY
-from telemetron_batch.airflow_provider.links import REPORT_URL
+from telemetron_batch.airflow_provider.links import REPORT_URL, web_address
 from telemetron_batch.airflow_provider.messages import Message, message_of
 
 MESSAGE: Final = "telemetron"
@@ -47,10 +47,12 @@ class TelemetronNotifier(BaseNotifier):
         task_id = self.task_id or ti.task_id
         index = ti.map_index if task_id == ti.task_id else -1
         name = f"{ti.dag_id}.{task_id}{f' [{index}]' if index >= 0 else ''}"
-        fields = self._pull(ti, task_id, index, SUMMARY) or self._pull(ti, task_id, index, _RETURN_VALUE)
-        link = self._pull(ti, task_id, index, REPORT_URL) or ""
+        keys = (SUMMARY, _RETURN_VALUE) if context.get("exception") else (_RETURN_VALUE, SUMMARY)
+        pulled = (self._pull(ti, task_id, index, key) for key in keys)
+        fields = next(filter(_is_summary, pulled), None)
+        link = web_address(self._pull(ti, task_id, index, REPORT_URL))
         error = str(context.get("exception") or context.get("reason") or "")
-        return message_of(name, ti.run_id, fields if _is_summary(fields) else None, link=link, error=error)
+        return message_of(name, ti.run_id, fields, link=link, error=error)
 
     def _pull(self, ti: Any, task_id: str, index: int, key: str) -> Any:
         """Return an XCom of the task; None if there is none, or if it cannot be read where the callback runs."""

@@ -188,6 +188,7 @@ with DAG(
     "nightly",
     schedule="0 2 * * *",
     start_date=NOW,
+    end_date=datetime(2026, 1, 20),
     catchup=False,
     params=FREE,
     default_args={"depends_on_past": True},

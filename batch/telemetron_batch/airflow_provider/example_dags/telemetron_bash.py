@@ -27,9 +27,10 @@ with DAG(
         task_id="assign_devices",
         # `exec` lets Airflow's signals reach the program itself. Values are passed in the environment, never in
         # the command. Exit code 99 marks the task as skipped; exit code 1 only says that rows want attention.
+        # `--wait` waits for another run with the key, which would use up a try for each exit code 6.
         bash_command=(
             'exec telemetron-batch run "$EXPORT" --run-id "$RUN" --reports-dir "$REPORTS" '
-            "--tolerate invalid --tolerate failed --max-failed 5% --empty-exit-code 99 --json"
+            "--tolerate invalid --tolerate failed --max-failed 5% --wait 1h --empty-exit-code 99 --json"
         ),
         env={
             "EXPORT": "/erp/{{ params.file }}",

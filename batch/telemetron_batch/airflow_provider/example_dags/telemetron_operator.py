@@ -1,8 +1,8 @@
 """Run the nightly export of the ERP in one task.
 
-The connection `telemetron_default` (type telemetron) has the base URL as host and the API key as password. A pool
-of one slot, or `max_active_runs=1` as here, prevents two runs from sharing the API's rate. With
-`depends_on_past=True` each DAG run waits until the previous one has succeeded.
+The connection `telemetron_default` (type telemetron) has the base URL as host and the API key as password. With
+`depends_on_past=True` each DAG run waits until the previous one has succeeded. With `approve=True` the task would
+ask a person on the page of Airflow before it sends.
 """
 
 from datetime import datetime, timedelta
@@ -19,14 +19,18 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     # A person who triggers a run can choose a file of one folder, but not another folder.
-    params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
+    # Tick `again` in the form of a new run to process a file once more that a run has processed already.
+    params={
+        "file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$"),
+        "again": Param(False, type="boolean"),
+    },
     doc_md=__doc__,
 ) as dag:
     assign_devices = TelemetronBatchOperator(
         task_id="assign_devices",
         file="/erp/{{ params.file }}",
         reports_dir="/shared/telemetron",
-        options={"max_failed": "5%", "give_up_after": "30m"},
+        options={"max_failed": "5%", "give_up_after": "30m", "again": "{{ params.again }}"},
         outlets=[Asset("telemetron://assignments")],
         depends_on_past=True,
         retries=3,

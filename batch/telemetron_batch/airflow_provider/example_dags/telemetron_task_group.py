@@ -19,7 +19,11 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     # A person who triggers a run can choose a file of one folder, but not another folder.
-    params={"file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$")},
+    # Tick `again` in the form of a new run to process a file once more that a run has processed already.
+    params={
+        "file": Param("assignments.csv", type="string", pattern=r"^[\w-]+\.csv$"),
+        "again": Param(False, type="boolean"),
+    },
     doc_md=__doc__,
 ) as dag:
     assign_devices = telemetron_task_group(
@@ -27,7 +31,7 @@ with DAG(
         file="/erp/{{ params.file }}",
         reports_dir="/shared/telemetron",
         shards=4,
-        options={"max_unassign": 20_000, "give_up_after": "30m"},
+        options={"max_unassign": 20_000, "give_up_after": "30m", "again": "{{ params.again }}"},
         outlets=[Asset("telemetron://assignments")],
         depends_on_past=True,
         retries=3,
