@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     DecoratedOperator,
@@ -29,7 +29,7 @@ class TelemetronDecoratedOperator(DecoratedOperator, TelemetronBatchOperator):
     """
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *TelemetronBatchOperator.template_fields)
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {
+    template_fields_renderers: Mapping[str, str] = {
         **DecoratedOperator.template_fields_renderers,
         **TelemetronBatchOperator.template_fields_renderers,
     }

@@ -74,7 +74,7 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
         }
         connected = {"options": options, "as_of": as_of, **all_have}
         sharding: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
-        source = {"file": file, "sql": sql, "sql_conn_id": sql_conn_id}
+        source: dict[str, Any] = {"file": file, "sql": sql, "sql_conn_id": sql_conn_id}
         if task_arguments.get("depends_on_past"):
             # Without this, the plan would wait only for the previous plan; all other tasks are downstream of it.
             sharding["wait_for_downstream"] = True

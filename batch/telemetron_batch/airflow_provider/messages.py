@@ -43,8 +43,8 @@ class Message:
 def message_of(task: str, run: str, fields: Mapping[str, Any] | None, *, link: str = "", error: str = "") -> Message:
     """Return the message for a summary, or for the error of a task that has none."""
     if fields is None:
-        reason = error.rstrip(".") or "the task ended without a summary"
-        return Message(task, run, reason[:1].upper() + reason[1:], {}, "", link)
+        reason = error.rstrip(".") or "The task ended without a summary"
+        return Message(task, run, reason, {}, "", link)
     counts = {outcome: count for outcome, count in fields.get("counts", {}).items() if count}
     return Message(task, run, _sentence(fields), counts, fields.get("folder", ""), link)
 
