@@ -61,6 +61,7 @@ OF_A_USER = {
     "closing.csv",
     "devices.csv",
     "erp-owners.csv",
+    "first.py",
     "fleet.csv",
     "leavers.txt",
     "leaving.xlsx",

@@ -63,53 +63,54 @@ def telemetron_task_group(  # noqa: PLR0913 - the arguments of a group are its o
         tried only once, because it always writes its report. With `depends_on_past` the first task
         waits until all tasks of the group have succeeded in the previous DAG run.
     """
+    given = {name: value for name, value in locals().items() if name not in ("group_id", "task_arguments")}
     if on_unassign_failure not in _RULES:
         raise ValueError(f"on_unassign_failure: {on_unassign_failure!r} is neither block nor stop")
     with TaskGroup(group_id=group_id) as group:
-        all_have = {
-            "reports_dir": reports_dir,
-            "run_id": run_id or _run_id(group),
-            "telemetron_conn_id": telemetron_conn_id,
-            **task_arguments,
-        }
-        connected = {"options": options, "as_of": as_of, **all_have}
-        sharding: dict[str, Any] = {"shards": shards, "shards_at_once": shards_at_once, "skip_if_empty": skip_if_empty}
-        source: dict[str, Any] = {"file": file, "sql": sql, "sql_conn_id": sql_conn_id}
-        if task_arguments.get("depends_on_past"):
-            # Without this, the plan would wait only for the previous plan; all other tasks are downstream of it.
-            sharding["wait_for_downstream"] = True
-        plan = TelemetronPlanOperator(task_id="plan", **source, **{**connected, **sharding})
-        sending = {"deferrable": deferrable, "max_active_tis_per_dagrun": shards_at_once, **connected}
-        question = _question(plan, approval_timeout, approvers, task_arguments) if approve else None
-        if question is not None:
-            sending["approval_task_id"] = question.task_id
-        unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
-        barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=_RULES[on_unassign_failure], **all_have)
-        end = {**all_have, "fail_on": fail_on, "reports_url": reports_url, "outlets": [*outlets], "retries": 0}
-        reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_RULES["block"], **end)
-        unassign >> barrier >> assign >> reconcile
-        plan >> [barrier, reconcile]
-        if question is not None:
-            plan >> question >> unassign
+        _make_tasks(given | {"run_id": run_id or _run_id(group)}, task_arguments)
     return group
 
 
-def _question(
-    plan: TelemetronPlanOperator,
-    timeout: timedelta | None,
-    approvers: Sequence[Any] | None,
-    task_arguments: Mapping[str, Any],
-) -> Any:
+def _make_tasks(given: Mapping[str, Any], task_arguments: Mapping[str, Any]) -> None:
+    """Make the tasks of the current group. `given` are its arguments by name, `task_arguments` those of all tasks."""
+
+    def some(*names: str) -> dict[str, Any]:
+        return {name: given[name] for name in names}
+
+    all_have = {**some("reports_dir", "run_id", "telemetron_conn_id"), **task_arguments}
+    connected = {**some("options", "as_of"), **all_have}
+    planning = some("file", "sql", "sql_conn_id", "shards", "shards_at_once", "skip_if_empty")
+    if task_arguments.get("depends_on_past"):
+        # Without this, the plan would wait only for the previous plan; all other tasks are downstream of it.
+        planning["wait_for_downstream"] = True
+    plan = TelemetronPlanOperator(task_id="plan", **{**connected, **planning})
+    sending = {**some("deferrable"), "max_active_tis_per_dagrun": given["shards_at_once"], **connected}
+    question = _question(plan, given, task_arguments) if given["approve"] else None
+    if question is not None:
+        sending["approval_task_id"] = question.task_id
+    unassign, assign = (_shards(phase, plan, sending) for phase in Phase)
+    rule = _RULES[given["on_unassign_failure"]]
+    barrier = TelemetronBarrierOperator(task_id="barrier", trigger_rule=rule, **all_have)
+    end = {**all_have, **some("fail_on", "reports_url"), "outlets": [*given["outlets"]], "retries": 0}
+    reconcile = TelemetronReconcileOperator(task_id="reconcile", trigger_rule=_RULES["block"], **end)
+    unassign >> barrier >> assign >> reconcile
+    plan >> [barrier, reconcile]
+    if question is not None:
+        plan >> question >> unassign
+
+
+def _question(plan: TelemetronPlanOperator, given: Mapping[str, Any], task_arguments: Mapping[str, Any]) -> Any:
     """Return the task that asks a person. A rejected plan skips all later tasks, whatever their trigger rules."""
     from airflow.providers.standard.operators.hitl import ApprovalOperator
 
+    approvers = given["approvers"]
     same = {name: task_arguments[name] for name in _OF_EVERY_TASK if name in task_arguments}
     return ApprovalOperator(
         task_id="approve",
         subject="Send the assignments of run {{ dag.dag_id }} {{ run_id }} to Telemetron?",
         body=f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='{QUESTION}') }}}}",
         defaults=REJECT,
-        response_timeout=timeout,
+        response_timeout=given["approval_timeout"],
         assigned_users=approvers and [*approvers],
         ignore_downstream_trigger_rules=True,
         **same,
