@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from telemetron_batch.airflow_provider.notifications import TelemetronNotifier
 from telemetron_batch.airflow_provider.sensors import TelemetronFileSensor
 from telemetron_batch.airflow_provider.triggers import SettledFileTrigger
 from tests.support.faulty import FaultyServer
@@ -92,9 +93,20 @@ def test_a_notifier_tells_why_a_task_failed(run_dag: RunDag, places: dict[str, s
     told = (Path(places["reports_dir"]) / "notices.txt").read_text()
     assert "The one row wants attention" in told
     assert "1 invalid" in told
-    Path(places["file"]).unlink()
-    run_dag("noticed", **places)
-    assert "no such file" in (Path(places["reports_dir"]) / "notices.txt").read_text()
+
+
+class Silent:
+    """A task instance whose XComs cannot be read, as in a callback of a DAG."""
+
+    dag_id, task_id, run_id, map_index = "d", "t", "monday", 2
+
+    def xcom_pull(self, **_: Any) -> Any:
+        raise RuntimeError("no supervisor")
+
+
+def test_a_notifier_tells_the_error_of_a_task_without_a_summary() -> None:
+    told = TelemetronNotifier().message({"ti": Silent(), "exception": ValueError("rows.csv: there is no such file")})
+    assert told.lines == ["d.t [2], run monday", "rows.csv: there is no such file."]
 
 
 def test_a_sensor_hands_a_complete_file_on(run_dag: RunDag, places: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 from airflow.models import Connection
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import DAG
 
@@ -70,13 +70,22 @@ def test_every_name_in_the_provider_info_exists() -> None:
     assert info["integrations"][0]["integration-name"] == info["hooks"][0]["integration-name"]
 
 
-def test_the_connection_form_shows_our_labels_and_fields() -> None:
-    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+_FORM = """
+import json
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+form, = (one for one in HookMetaService.hook_meta_data() if one.connection_type == "telemetron")
+fields = form.standard_fields
+print(json.dumps([fields.host.title, fields.password.title, fields.login.hidden, sorted(form.extra_fields)]))
+"""
 
-    (form,) = (one for one in HookMetaService.hook_meta_data() if one.connection_type == "telemetron")
-    assert (form.standard_fields.host.title, form.standard_fields.password.title) == ("Base URL", "API key")
-    assert form.standard_fields.login.hidden
-    assert {*form.extra_fields} == {"rate", "concurrency", "chunk_size", "timeout", "reports_url"}
+
+def test_the_connection_form_shows_our_labels_and_fields(airflow_home: Path) -> None:
+    # The API server of Airflow 3.1 brings stand-ins for the library of forms, which count only in a new process.
+    environ = {**os.environ, "AIRFLOW_HOME": str(airflow_home)}
+    told = subprocess.run([sys.executable, "-c", _FORM], capture_output=True, text=True, check=True, env=environ)
+    host, password, login_is_hidden, extra = json.loads(told.stdout.splitlines()[-1])
+    assert (host, password, login_is_hidden) == ("Base URL", "API key", True)
+    assert extra == ["chunk_size", "concurrency", "rate", "reports_url", "timeout"]
 
 
 def test_the_folder_of_reports_may_be_configured_for_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,5 +587,6 @@ def test_a_triggered_example_accepts_a_file_but_no_folder(example: str) -> None:
     assert {*dag.params} <= {"file", "again"}
     dag.params["file"] = "returns-2026_05.csv"
     for file in ("/etc/passwd", "../x.csv", "a/x.csv", "s3://b/x.csv", "x.csv::http://h/y.csv", "", "x.xlsx"):
-        with pytest.raises(ValueError, match="Invalid input for param file"):
+        # Airflow 3.1 raises an exception of its own.
+        with pytest.raises((ValueError, AirflowException), match="Invalid input for param file"):
             dag.params["file"] = file
