@@ -33,12 +33,21 @@ def test_without_a_time_to_settle_a_file_need_only_exist() -> None:
 
 
 def test_a_file_is_observed_by_path_or_url(tmp_path: Path) -> None:
-    (tmp_path / "a b.csv").write_text("abc")
-    os.utime(tmp_path / "a b.csv", (7, 7))
-    url, path, missing = (tmp_path / "a b.csv").as_uri(), str(tmp_path / "a b.csv"), str(tmp_path / "a b.csv" / "x")
-    assert observe([url, path, missing]) == {url: (3, 7.0), path: (3, 7.0), missing: None}
+    file = tmp_path / "a b.csv"
+    file.write_text("abc")
+    url, path, missing = file.as_uri(), str(file), str(file / "x")
+    before = observe([url, path, missing])
+    assert before[url] == before[path]
+    assert missing_in(before) == missing
+    os.utime(file, (7, 7))
+    assert observe([path])[path] != before[path]
 
 
-def test_the_last_change_of_all_files_counts() -> None:
-    assert seconds_since_change({"a": (1, 10.0), "b": (1, 30.0)}, 100) == 70
-    assert seconds_since_change({"a": (1, 10.0), "b": None}, 100) is None
+def test_the_last_change_of_all_files_counts(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b")]
+    for at, file in enumerate(files):
+        file.write_text("x")
+        os.utime(file, (10 + 20 * at, 10 + 20 * at))
+    assert seconds_since_change([str(file) for file in files], 100) == 70
+    assert seconds_since_change([files[0].as_uri(), "s3://bucket/key"], 100) == 90
+    assert seconds_since_change([str(tmp_path / "missing")], 100) == 0

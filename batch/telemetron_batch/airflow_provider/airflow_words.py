@@ -40,7 +40,7 @@ _FIELDS: Final = {
     "api_key_file": _PASSWORD,
     **{
         key: f"the extra {key} of {_CONNECTION}"
-        for key in ("proxy", "ca_file", "client_cert", "client_key", "limit_url", "organisation")
+        for key in ("api_key_command", "proxy", "ca_file", "client_cert", "client_key", "limit_url", "organisation")
     },
 }
 """Options that belong into the connection, and where."""

@@ -69,8 +69,7 @@ class TelemetronFileSensor(BaseSensorOperator):
             self.log.info("not there yet: %s", missing)
         if not self.reschedule:
             return PokeReturnValue(self._settled.are_settled(states, clock.uptime()), self.file)
-        age = seconds_since_change(states, clock.wall())
-        if age is None or age < self._settled_for_s:
+        if missing or seconds_since_change(files_in(self.file), clock.wall()) < self._settled_for_s:
             return False
         clock.sleep_blocking(min(_SECOND_LOOK_S, self._settled_for_s))
         return PokeReturnValue(observe(files_in(self.file)) == states, self.file)

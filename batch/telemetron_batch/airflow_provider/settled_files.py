@@ -7,14 +7,12 @@ of Airflow.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from telemetron_batch.domain.errors import InputError
 from telemetron_batch.domain.urls import is_url, strip_file_scheme
 
-FileState = tuple[int, float]
-"""Size in bytes and time of the last change, in seconds since the epoch by the clock of the file's host."""
-_UNKNOWN_TIME: Final = 0.0
+FileState = tuple[object, ...]
+"""What differs when a file has been written to or replaced."""
 
 
 class SettledFiles:
@@ -33,27 +31,27 @@ class SettledFiles:
 
 
 def observe(files: Sequence[str]) -> dict[str, FileState | None]:
-    """Return the state of each file or object; None for one that does not exist."""
-    return {file: _observe(strip_file_scheme(file)) for file in files}
+    """Return the state of each file or object; None for one that does not exist or cannot be read."""
+    return {file: _observe(file) for file in files}
 
 
 def _observe(file: str) -> FileState | None:
-    if is_url(file):
-        from telemetron_batch.storage.object_store import size_of
+    from telemetron_batch.input.arrival import input_state
 
-        with suppress(InputError):  # the store says the same of an object that is missing and of one it cannot reach
-            return size_of(file), _UNKNOWN_TIME
-        return None
-    with suppress(FileNotFoundError, NotADirectoryError):
-        found = Path(file).stat()
-        return found.st_size, found.st_mtime
+    with suppress(OSError, InputError):
+        return input_state(file)
     return None
 
 
-def seconds_since_change(states: Mapping[str, FileState | None], now: float) -> float | None:
-    """Return the seconds since the last change of any file, by the clocks of their hosts; None if one is missing."""
-    times = [state[1] for state in states.values() if state is not None]
-    return None if len(times) < len(states) else now - max(times)
+def seconds_since_change(files: Sequence[str], now: float) -> float:
+    """Return the seconds since the last change of any file, by the clocks of their hosts.
+
+    Objects in a store do not count; 0 if a file does not exist.
+    """
+    paths = [path for path in map(strip_file_scheme, files) if not is_url(path)]
+    with suppress(OSError):
+        return now - max((Path(path).stat().st_mtime for path in paths), default=0.0)
+    return 0.0
 
 
 def missing_in(states: Mapping[str, FileState | None]) -> str:
