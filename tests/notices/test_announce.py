@@ -160,6 +160,23 @@ def test_a_run_that_another_process_has_is_told_by_that_process(desk: Desk, list
     assert (listener.titles, pings(listener)) == ([], [("/start", ""), ("/fail", "6")])
 
 
+class Patient(RunObserver):
+    """Looks again by itself, as a task of Airflow."""
+
+    looks_again = True
+
+
+def test_a_command_that_looks_again_tells_no_failure_meanwhile(desk: Desk, listener: Listener) -> None:
+    folder = desk.folder / "reports" / "r1"
+    folder.mkdir(parents=True, mode=0o700)
+    desk.face = Patient()
+    held = Lock.acquire(folder / LOCK_NAME, LockOwner(1, "now", "r1"), "the run")
+    with pytest.raises(LockedError):
+        told(desk, GOOD, listener)
+    held.release()
+    assert (listener.titles, pings(listener)) == ([], [("/start", "")])
+
+
 def test_a_no_to_the_question_is_no_news(desk: Desk, listener: Listener) -> None:
     desk.face = Ears(answers_no=True, is_attended=True)
     with pytest.raises(BatchError, match="not confirmed"):

@@ -93,6 +93,11 @@ class TaskObserver(RunObserver):
             LOGGER.removeHandler(forwarder)
             self._log_left_out()
 
+    @property
+    def looks_again(self) -> bool:
+        """Return True: the task is rescheduled or deferred."""
+        return True
+
     def check_plan(self, plan: PlanSummary) -> None:
         """Raise InputError if a file has neither rows nor a header, which a healthy export always has."""
         if self._accepts_empty_files:

@@ -18,7 +18,7 @@ from telemetron_batch.domain.model import Secret
 from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.notices import policy, text
 from telemetron_batch.notices.deliveries import Delivered, Deliveries, Delivery, Work
-from telemetron_batch.notices.ending import Ending, ending_of_error, ending_of_summary
+from telemetron_batch.notices.ending import Ending, ending_of_error, ending_of_summary, is_lost_to_another_process
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.clock import Clock
@@ -109,9 +109,14 @@ def finish_notices(
 ) -> None:
     """Tell an end, and wait for all notices. `began` is on the clock's uptime; with `is_silent` nobody gets a message.
 
+    Nothing is told of a command that is repeated by itself while another process has the run or the key.
+
     Failures become warnings on standard error and in the log of the run; none changes how the command ends.
     """
     try:
+        if audience.observer.looks_again and is_lost_to_another_process(ending):
+            _report(audience, ending, audience.deliveries.finish())
+            return
         if not is_silent:
             _tell(audience, ending)
         begin_ping(audience, policy.ping_suffix(ending, audience.options.ping_fail_on), str(ending.exit_code), started)

@@ -26,6 +26,11 @@ class RunObserver:
         """Whether a person answers the questions."""
         return False
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether the command is repeated by itself while another process has the run or the key."""
+        return False
+
     def check_plan(self, plan: PlanSummary) -> None:
         """Raise BatchError for a plan that must not become a run. Called before the run exists."""
 
