@@ -292,7 +292,7 @@ class CallExecutor:
                 self._gate.on_event("foreign", text)
         else:
             words, group = sentence(result.reason, result.text), (result.code, result.reason)
-            LOGGER.info("call %d, %d devices: %s", call.number, len(call.devices), words, extra={"group": group})
+            LOGGER.info("call %d (devices: %d): %s", call.number, len(call.devices), words, extra={"group": group})
 
     def _answer(
         self,
