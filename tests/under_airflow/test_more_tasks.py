@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG
 
 from telemetron_batch.airflow_provider.notifications import TelemetronNotifier
+from telemetron_batch.airflow_provider.operators import TelemetronBatchOperator, TelemetronUndoOperator
 from telemetron_batch.airflow_provider.sensors import TelemetronFileSensor
 from telemetron_batch.airflow_provider.triggers import SettledFileTrigger
 from tests.support.faulty import FaultyServer
@@ -148,3 +150,70 @@ def test_a_deferrable_sensor_waits_in_the_triggerer(tmp_path: Path) -> None:
         return (await waiting).payload
 
     assert asyncio.run(fired()) == [str(file)]
+
+
+class ParkedError(Exception):
+    """Raised where Airflow would park the task."""
+
+
+class Parking:
+    """Asks a person who answers later, without Airflow's database."""
+
+    questions: ClassVar[list[str]] = []
+
+    def _park(self, context: Any, subject: str, body: str) -> None:  # noqa: ARG002
+        self.questions.append(f"{subject} {body}")
+        raise ParkedError
+
+
+class ParkingBatch(Parking, TelemetronBatchOperator):
+    """The operator, parked."""
+
+
+class ParkingUndo(Parking, TelemetronUndoOperator):
+    """The operator of an undo, parked."""
+
+
+class Instance:
+    """A task instance that keeps its XComs."""
+
+    map_index = -1
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+APPROVED = {"chosen_options": ["Approve"], "responded_by_user": {"id": "1", "name": "ann"}, "responded_at": "now"}
+
+
+def test_a_plan_and_an_undo_are_sent_only_after_their_approval(server: FaultyServer, places: dict[str, str]) -> None:
+    context = {"ti": Instance()}
+    made = {"reports_dir": places["reports_dir"], "approve": True}
+    for operator in (
+        ParkingBatch(task_id="t", file=places["file"], run_id="night", as_of=None, **made),
+        ParkingUndo(task_id="t", run="night", run_id="back", **made),
+    ):
+        sent = len(server.seen)
+        for _ in range(2):  # a retry asks again
+            with pytest.raises(ParkedError):
+                operator.execute(context)
+        assert len(server.seen) == sent
+        assert "3 rows" in Parking.questions[-1]
+        assert "Plan `" in Parking.questions[-1]
+        assert operator.execute_answered(context, APPROVED)["state"] == "finished"
+        assert context["ti"].xcoms["approval"]["approvedBy"] == "ann"
+        assert operator.execute(context)["state"] == "finished"  # cleared: neither asks nor sends again
+        assert len(server.seen) == sent + 3
+
+
+@pytest.mark.parametrize("answer", [{"chosen_options": ["Reject"]}, {"error": "no answer", "error_type": "timeout"}])
+def test_a_plan_without_approval_skips_the_task(
+    server: FaultyServer, places: dict[str, str], answer: dict[str, Any]
+) -> None:
+    operator = ParkingBatch(task_id="t", file=places["file"], reports_dir=places["reports_dir"], approve=True)
+    with pytest.raises(AirflowSkipException, match="the plan was not approved"):
+        operator.execute_answered({"ti": Instance()}, answer)
+    assert server.seen == []
