@@ -1,14 +1,12 @@
-"""The base classes of the operators: the run's folder, the connection, its options, and the input."""
+"""The base classes of the operators: the run's folder, the connection, and the options."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from telemetron_batch.airflow_provider.airflow_words import ARGUMENTS
 from telemetron_batch.airflow_provider.connections import named_options
@@ -16,7 +14,7 @@ from telemetron_batch.airflow_provider.failures import LOOK_AGAIN_S, FailurePoli
 from telemetron_batch.airflow_provider.folder_names import folder_name
 from telemetron_batch.airflow_provider.hooks import TelemetronHook, default_reports_dir, require_absolute
 from telemetron_batch.airflow_provider.lineage import lineage
-from telemetron_batch.airflow_provider.rendered import files_in, options_in, time_in
+from telemetron_batch.airflow_provider.rendered import options_in, time_in
 from telemetron_batch.airflow_provider.shared_storage import sharing_warning
 from telemetron_batch.airflow_provider.task_work import do_in_task, map_index_variables
 from telemetron_batch.domain.cancellation import CancelToken
@@ -186,87 +184,6 @@ class TelemetronOperator(FolderOperator):
     def _defaults(self) -> dict[str, Any]:
         """Return options that apply unless connection, task or environment give them."""
         return {"wait": _LOCK_WAIT}
-
-
-class InputOperator(TelemetronOperator):
-    """A task that reads an input: files, or the rows of a query.
-
-    :param file: path of the input, or a list of paths, or the JSON text of a list. (templated)
-    :param sql: a query, or a template file that ends in `.sql`, in place of `file`. (templated)
-    :param sql_conn_id: connection of the database for `sql`, of any type with a DbApiHook. (templated)
-    :param skip_if_empty: an input with a header but without rows skips the task; else it is an error. A file without
-        even a header is an error, unless the options have `allow_empty`.
-    """
-
-    template_fields: Sequence[str] = (*TelemetronOperator.template_fields, "file", "sql", "sql_conn_id")
-    template_fields_renderers: Mapping[str, str] = {**TelemetronOperator.template_fields_renderers, "sql": "sql"}
-    template_ext: Sequence[str] = (".sql",)
-
-    def __init__(
-        self,
-        *,
-        file: str | Sequence[str] | None = None,
-        sql: str | None = None,
-        sql_conn_id: str | None = None,
-        skip_if_empty: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.file = file
-        self.sql = sql
-        self.sql_conn_id = sql_conn_id
-        self.skip_if_empty = skip_if_empty
-        self._allows_empty = False
-        self._check_source()
-
-    def _check_source(self) -> None:
-        """Raise ValueError unless there is one source of rows, when the DAG is parsed."""
-        if (self.file is None) == (self.sql is None):
-            raise ValueError("give either file or sql")
-        if (self.sql is None) != (self.sql_conn_id is None):
-            raise ValueError("sql and sql_conn_id belong together")
-
-    def _config(self, context: Mapping[str, Any], *, is_run: bool = False, **besides: Any) -> "RunConfig":
-        config = super()._config(context, is_run=is_run, **besides)
-        self._allows_empty = config.brakes.allow_empty
-        brakes = replace(config.brakes, allow_empty=config.brakes.allow_empty or self.skip_if_empty)
-        return replace(config, brakes=brakes)
-
-    @contextmanager
-    def _with_rows(self, context: Mapping[str, Any], config: "RunConfig") -> Iterator["RunConfig"]:
-        """Yield the configuration with a file that has the rows of the source; a run that exists needs none."""
-        if self.file is not None or has_run(self.folder):
-            yield config
-            return
-        from telemetron_batch.airflow_provider.row_files import write_rows
-
-        with TemporaryDirectory() as folder, self.policy.translate_errors():
-            target = Path(folder) / f"{folder_name(f'{self.dag_id}.{self.task_id}')}.csv"
-            with self._open_rows(context) as (names, batches):
-                count = write_rows(names, batches, target, config.input)
-            self.log.info("%d rows were read", count)
-            yield replace(config, files=(str(target),))
-
-    @contextmanager
-    def _open_rows(self, context: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], Iterable[Any]]]:  # noqa: ARG002
-        """Yield the names of the columns, and the rows in batches."""
-        from telemetron_batch.airflow_provider.sql_rows import query_rows
-
-        with query_rows(str(self.sql_conn_id), str(self.sql)) as opened:
-            yield opened
-
-    def _skip_exception(self, rows: int) -> Exception | None:
-        """Return the exception that skips the task, if the input has no rows and `skip_if_empty` is set."""
-        if rows or not self.skip_if_empty:
-            return None
-        kind: type[Exception] = AirflowSkipException
-        return kind("the input has no rows: nothing to do")
-
-    def _accepts_empty_files(self) -> bool:
-        return self._allows_empty
-
-    def _files(self) -> list[str]:
-        return [] if self.file is None else files_in(self.file)
 
 
 def has_run(folder: Path) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from telemetron_batch.airflow_provider.approval import ApprovableOperator
-from telemetron_batch.airflow_provider.base import InputOperator
 from telemetron_batch.airflow_provider.folder_names import RUN_ID, folder_name
+from telemetron_batch.airflow_provider.inputs import InputOperator
 from telemetron_batch.airflow_provider.reporting import ReportingOperator
 from telemetron_batch.airflow_provider.sending import SendingOperator
 from telemetron_batch.airflow_provider.task_work import map_index_variables, summary_dict

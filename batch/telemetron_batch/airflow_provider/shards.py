@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from telemetron_batch.airflow_provider.approval import APPROVE, plan_words
-from telemetron_batch.airflow_provider.base import SUMMARY, FolderOperator, InputOperator, TelemetronOperator
+from telemetron_batch.airflow_provider.base import SUMMARY, FolderOperator, TelemetronOperator
+from telemetron_batch.airflow_provider.inputs import InputOperator
 from telemetron_batch.airflow_provider.reporting import ReportingOperator
 from telemetron_batch.airflow_provider.sending import SendingOperator
 from telemetron_batch.airflow_provider.task_work import summary_dict
