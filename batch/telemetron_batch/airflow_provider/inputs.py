@@ -67,10 +67,10 @@ class InputOperator(TelemetronOperator):
         if self.file is not None or has_run(self.folder):
             yield config
             return
-        from telemetron_batch.airflow_provider.row_files import write_rows
+        from telemetron_batch.airflow_provider.row_files import SUFFIX, write_rows
 
         with TemporaryDirectory() as folder, self.policy.translate_errors():
-            target = Path(folder) / f"{folder_name(f'{self.dag_id}.{self.task_id}')}.csv"
+            target = Path(folder) / f"{folder_name(f'{self.dag_id}.{self.task_id}')}{SUFFIX}"
             with self._open_rows(context) as (names, batches):
                 count = write_rows(names, batches, target, config.input)
             self.log.info("%d rows were read", count)
