@@ -12,7 +12,7 @@ from telemetron_batch.airflow_provider.airflow_words import RETRY, in_airflow_wo
 from telemetron_batch.domain.stops import ResumeHint, Stop, StopReason
 
 ROOT = Path(telemetron_batch.__file__).parent
-NOT_IN_TASKS = {"cli", "web", "init", "comparison", "airflow_provider"}
+NOT_IN_TASKS = {"cli", "web", "init", "comparison", "python_api", "airflow_provider"}
 """Packages whose messages no task shows."""
 COMMAND_LINE = re.compile(r"(?<![\w-])--[a-z]|\bsame command\b|telemetron-batch (?:resume|run --)")
 HINTS = [
