@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from telemetron_batch.python_api.results import Plan as Plan
     from telemetron_batch.python_api.results import Result as Result
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 __all__ = ["BatchError", "Plan", "Progress", "Result", "plan", "report", "resume", "run", "verify"]
 
 _FUNCTIONS = "telemetron_batch.python_api.functions"

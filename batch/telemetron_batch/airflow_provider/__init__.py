@@ -44,7 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "reports_dir": {
                         "description": "Folder of the reports of tasks that name none; all workers must share it.",
-                        "version_added": "0.2.0",
+                        "version_added": "1.0.0",
                         "type": "string",
                         "example": "/shared/telemetron",
                         "default": "",
