@@ -120,10 +120,10 @@ def test_the_crontab_has_five_fields_and_a_command_and_escapes_its_percent_signs
     jobs = [line for line in lines if not re.match(r"[A-Z_]+=", line)]
     assert len(jobs) == 3
     for line in jobs:
-        assert re.match(r"([0-9*,/-]+ ){5}telemetron-batch run ", line)
+        assert re.match(r"([0-9*,/-]+ ){5}telemetron-batch (run|prune) ", line)
         assert not re.search(r"(?<!\\)%", line)
-    (first, second) = (line.split(" ", 5)[5] for line in jobs)
-    assert first == second  # so that the second continues the run of the first
+    first, second, _ = (line.split(" ", 5)[5].partition(" --wait-for-file 30m --settled-for 1m") for line in jobs)
+    assert first[0] + first[2] == second[0]  # so that the second continues the run of the first
 
 
 # container
