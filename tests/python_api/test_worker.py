@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import telemetron_batch as tb
 from telemetron_batch.domain.stops import StopReason
 from telemetron_batch.python_api.worker import WorkerObserver, run_in_thread
 from telemetron_batch.sandbox.server import serve_in_thread
-from telemetron_batch.sandbox.state import SandboxState
+from telemetron_batch.sandbox.state import Assigned, SandboxState
 from telemetron_batch.storage.log import LOGGER
 
 A = "ann@example.com"
@@ -183,7 +183,14 @@ def test_runs_in_several_threads_at_once_keep_their_results_and_logs_apart() -> 
 
 def test_two_threads_with_one_key_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRON_API_KEY", "key")
-    with SandboxState() as state, serve_in_thread(state, api_key="key") as url:
+    may_answer = threading.Event()
+
+    class Waiting(SandboxState):
+        def assign(self, email: str, devices: Iterable[str], *, create: bool = False) -> Assigned | None:
+            may_answer.wait(20)
+            return super().assign(email, devices, create=create)
+
+    with Waiting() as state, serve_in_thread(state, api_key="key") as url:
         refused: list[tb.BatchError] = []
 
         def other(_: tb.Progress) -> None:
@@ -191,6 +198,7 @@ def test_two_threads_with_one_key_take_turns(monkeypatch: pytest.MonkeyPatch) ->
                 with pytest.raises(tb.BatchError) as caught:
                     tb.run(frame(2, "B"), base_url=url, run_id="other")
                 refused.append(caught.value)
+                may_answer.set()
 
         tb.run(frame(), base_url=url, run_id="first", on_progress=other)
     assert refused[0].exit_code == 6

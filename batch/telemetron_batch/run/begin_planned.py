@@ -23,7 +23,7 @@ from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content
 from telemetron_batch.run.preview import check_look, look_before_sending
 from telemetron_batch.run.replan import summarize_from_journal
 from telemetron_batch.run.save_plan import record_saved_plan, require_same_plan
-from telemetron_batch.run.until import record_first_start
+from telemetron_batch.run.until import first_started_at
 from telemetron_batch.sending.session import SendContext
 from telemetron_batch.storage.approval_folder import remove
 from telemetron_batch.storage.log import LOGGER
@@ -57,7 +57,7 @@ def begin_planned_run(
     _check_brakes_given_now(plan, send_context)
     _require_new_content(send_context)
     _require_same_basis(plan, send_context)
-    record_first_start(journal, send_context.clock.wall())
+    journal.set_facts(firstStartedAt=first_started_at(journal, send_context.clock.wall()))
     preview = look_before_sending(send_context, plan, transport) if config.online else _earlier_look(plan, send_context)
     _confirm(plan, send_context, preview)
     # The look and the question may have taken long.

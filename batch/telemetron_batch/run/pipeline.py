@@ -67,7 +67,7 @@ from telemetron_batch.run.replan import check_order_again, replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.run.save_plan import save_plan
 from telemetron_batch.run.stored_config import continued_config
-from telemetron_batch.run.until import first_start_kept, record_first_start, until_passed_while_waiting, with_until
+from telemetron_batch.run.until import first_start_kept, first_started_at, until_passed_while_waiting, with_until
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.send import send
 from telemetron_batch.sending.session import SendContext
@@ -205,10 +205,10 @@ def _record_start(send_context: SendContext, plan: Plan) -> None:
         LOGGER.info("%s", sentence)
     config_facts = {"idMadeUp": config.run_id_generated, "baseUrlFlag": config.base_url_flag}
     now = send_context.clock.wall()
-    record_first_start(journal, now)
     journal.set_facts(
         stop=None,
         endedAt=None,
+        firstStartedAt=first_started_at(journal, now),
         workingSince=now,
         standing=None,
         ownerWords=None,

@@ -61,10 +61,10 @@ def _noted_start(folder: Path) -> float | None:
         return None  # it was not written, or is damaged
 
 
-def record_first_start(journal: Journal, now: float) -> None:
-    """Record that the run begins to send now, unless it has begun before."""
-    if journal.fact(Fact.FIRST_STARTED_AT) is None:
-        journal.set_facts(firstStartedAt=now)
+def first_started_at(journal: Journal, now: float) -> float:
+    """Return when a process first began to send the run; now, unless one has begun before."""
+    first: float | None = journal.fact(Fact.FIRST_STARTED_AT)
+    return now if first is None else first
 
 
 @contextmanager
