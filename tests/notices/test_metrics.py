@@ -1,6 +1,7 @@
 """The file for Prometheus: names, values, and what stays from the file before."""
 
 import stat
+import os
 from pathlib import Path
 
 import pytest
@@ -95,5 +96,14 @@ def test_a_file_that_cannot_be_written_is_a_problem_in_words(tmp_path: Path) -> 
     end = MeasuredEnd(Ending(exit_code=0), "", 1.0, 1.0)
     assert write_metrics(tmp_path / "missing" / "t.prom", end) == "cannot be written (No such file or directory)"
     (tmp_path / "folder.prom").mkdir()
-    assert "directory" in (write_metrics(tmp_path / "folder.prom", end) or "").lower()
+    assert write_metrics(tmp_path / "folder.prom", end) == "cannot be written (it is there and is no regular file)"
     assert [path.name for path in tmp_path.iterdir()] == ["folder.prom"]
+
+
+def test_a_device_a_pipe_or_a_link_at_the_path_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "link", tmp_path / "pipe", Path(os.devnull)):
+        before = path.lstat()
+        assert write_metrics(path, MeasuredEnd(Ending(exit_code=0), "", 1.0, 1.0)) is not None
+        assert os.path.samestat(path.lstat(), before)

@@ -44,7 +44,7 @@ def test_the_empty_code_is_a_finished_run_whatever_its_number() -> None:
     for code in (3, 6, 99):
         empty = ending(code, is_empty=True, fields={"stop": None})
         assert kind_of(empty) is EndKind.FINISHED
-        assert (ping_suffix(empty, PingFailure.FAILURE), counts_as_success(empty)) == ("", True)
+        assert (ping_suffix(empty, PingFailure.FAILURE), counts_as_success(empty)) == ("", False)
 
 
 @pytest.mark.parametrize("more", [{"is_declined": True}, {"is_repeated": True}])

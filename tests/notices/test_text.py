@@ -62,6 +62,16 @@ def test_the_documentation_shows_this_very_message(report: Path) -> None:
     assert f"{message.title}\n\n{body}\n" in (DOCS / "alerts.md").read_text()
 
 
+def test_a_run_that_is_named_after_a_person_is_told_without_the_address(tmp_path: Path) -> None:
+    folder = tmp_path / "closing-neil@example.com"
+    folder.mkdir()
+    (folder / "report.html").touch()
+    ending = Ending(exit_code=1, run=folder.name, folder=folder, fields=FIELDS, causes=CAUSES)
+    message = compose(ending, "erp1", with_details=False)
+    assert "neil" not in message.title + message.body
+    assert "closing-neil@example.com" in compose(ending, "erp1", with_details=True).title
+
+
 def test_details_name_the_first_row_of_each_cause(report: Path) -> None:
     body = compose(attention(report), "erp1", with_details=True).body
     assert "- 2 failed: HTTP 404: no customer bob@x.com\n  first: line 9, bob@x.com, SN-2\n" in body

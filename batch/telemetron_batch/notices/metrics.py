@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from telemetron_batch.domain.outcomes import Outcome
 from telemetron_batch.notices.ending import Ending
 from telemetron_batch.notices.policy import counts_as_success
-from telemetron_batch.storage.public_file import write_public
+from telemetron_batch.storage.public_file import require_replaceable, write_public
 
 _PREFIX: Final = "telemetron_batch_"
 LAST_SUCCESS: Final = f"{_PREFIX}last_success_timestamp_seconds"
@@ -50,6 +50,7 @@ def write_metrics(path: Path, end: MeasuredEnd) -> str | None:
     The metrics of other profiles in the file are kept, and so is the time of the last success.
     """
     try:
+        require_replaceable(path)
         write_public(path, render(end, read_samples(path)))
     except OSError as exc:
         return f"cannot be written ({exc.strerror or exc})"

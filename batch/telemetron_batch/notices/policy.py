@@ -54,5 +54,5 @@ def ping_suffix(ending: Ending, fail_on: PingFailure) -> str:
 
 
 def counts_as_success(ending: Ending) -> bool:
-    """Return whether the metrics call this end a success: the run finished."""
-    return ending.is_empty or ending.exit_code in (ExitCode.DONE, ExitCode.ATTENTION)
+    """Return whether the metrics call this end a success."""
+    return ending.exit_code in (ExitCode.DONE, ExitCode.ATTENTION)

@@ -73,7 +73,8 @@ def _sentence(ending: Ending, *, with_details: bool) -> str:
     kind = kind_of(ending) or EndKind.STOPPED
     verdict = "" if ending.fields is None else verdict_sentence(ending.fields)
     reason = _shown(ending.reason[:_MAX_REASON], ending, with_details=with_details)
-    return SENTENCES[kind].format(run=ending.run or "a run", verdict=verdict, reason=reason)
+    run = ending.run if with_details else mask(ending.run, is_about_options=True)
+    return SENTENCES[kind].format(run=run or "a run", verdict=verdict, reason=reason)
 
 
 def _lines(ending: Ending, host: str, *, with_details: bool) -> Iterator[str]:
@@ -87,7 +88,8 @@ def _lines(ending: Ending, host: str, *, with_details: bool) -> Iterator[str]:
         for cause in ending.causes:
             yield from _cause_lines(cause, with_details=with_details)
     if ending.folder is not None and (ending.folder / "report.html").exists():
-        yield LINES["report"].format(report=(ending.folder / "report.html").absolute())
+        report = str((ending.folder / "report.html").absolute())
+        yield LINES["report"].format(report=report if with_details else mask(report, is_about_options=True))
     if ending.is_killed:
         yield LINES["killed"].format(host=host)
         return
