@@ -1,7 +1,7 @@
 """The file for Prometheus: names, values, and what stays from the file before."""
 
-import stat
 import os
+import stat
 from pathlib import Path
 
 import pytest

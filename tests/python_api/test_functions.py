@@ -3,7 +3,9 @@
 import json
 import logging
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
@@ -54,7 +56,7 @@ def test_a_run_of_a_frame_gives_one_outcome_for_every_row_in_its_order() -> None
     assert table["outcome"].tolist() == ["assigned", "unassigned", "invalid"]
     assert table["deviceIdentifier"].tolist() == ["0012", "NA", "x"]
     assert (result.exit_code, result.summary.rows, result.summary["attention"]) == (1, 3, 1)
-    assert result.folder.parent == Path("reports")
+    assert result.folder.parent == Path("reports").absolute()
     assert result.folder.name.startswith("frame-2")
 
 
@@ -71,6 +73,48 @@ def test_without_a_source_a_query_of_a_database_is_the_input(tmp_path: Path) -> 
     assert result.reconciliation()["deviceIdentifier"].tolist() == ["0012", "NA"]
     with pytest.raises(tb.BatchError, match=r"query, source_url_file: .*DataFrame"):
         tb.run(frame(*GOOD), query=sql, source_url_file=url, sandbox=True)
+
+
+def test_the_copy_of_a_frame_is_gone_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    left: list[list[Path]] = []
+
+    def look(_: tb.Progress) -> None:
+        left.append([*(tmp_path / "temporary").rglob("*.csv")])
+
+    tb.run(frame(*GOOD), sandbox=True, on_progress=look)
+    assert left
+    assert not any(left)
+    assert [*(tmp_path / "temporary").iterdir()] == []
+
+
+def test_what_a_killed_process_left_of_its_frame_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "telemetron-batch-frame-dead").mkdir(mode=0o700)
+    (tmp_path / "telemetron-batch-frame-dead" / "frame.csv").write_text("ann@example.com")
+    tb.plan(frame(*GOOD))
+    assert [*tmp_path.glob("telemetron-batch-frame-*")] == []
+
+
+def test_results_and_plans_can_be_used_after_the_program_has_changed_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = tb.run(frame(*GOOD), sandbox=True)
+    plan = tb.plan(frame((A, "0013", "assign")), sandbox=True, save=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(result.reconciliation()) == len(GOOD)
+    assert tb.report(result).exit_code == 0
+    assert tb.resume(plan).exit_code == 0
+
+
+def test_runs_that_threads_start_in_the_same_second_get_ids_of_their_own() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda at: tb.run(frame((A, f"T{at}", "assign")), sandbox=True), range(8)))
+    assert len({one.folder for one in made}) == 8
 
 
 def test_a_path_several_paths_and_an_iterator_of_paths_are_read_like_the_command_reads_them(tmp_path: Path) -> None:
@@ -268,7 +312,7 @@ def test_a_saved_plan_is_sent_without_its_frame() -> None:
     plan = tb.plan(frame(*GOOD), sandbox=True, save=True)
     assert (plan.summary.state, plan.run_id) == ("planned", f"frame-{plan.summary.inputs[0]['sha256'][:8]}")
     result = tb.resume(plan)
-    assert (result.folder, result.exit_code) == (plan.folder.absolute(), 0)  # type: ignore[union-attr]
+    assert (result.folder, result.exit_code) == (plan.folder, 0)
     assert result.summary.fingerprint == plan.fingerprint
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
 from telemetron_batch.config.config import RunConfig, resolve
@@ -20,11 +21,11 @@ from telemetron_batch.domain.errors import ConfigError
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.planning import plan_summary
 from telemetron_batch.python_api.fields import PlanFields
-from telemetron_batch.python_api.frame_file import frame_file
+from telemetron_batch.python_api.frame_file import frame_file, remove_frame_files
 from telemetron_batch.python_api.option_texts import SHARDING, key_of, option_texts, refuse_file_options
 from telemetron_batch.python_api.options import PlanOptions, ReportOptions, ResumeOptions, RunOptions, VerifyOptions
 from telemetron_batch.python_api.results import Plan, Result
-from telemetron_batch.python_api.source import Path, Source, is_frame, paths_of
+from telemetron_batch.python_api.source import PathText, Source, is_frame, paths_of
 from telemetron_batch.python_api.worker import OnProgress, WorkerObserver, run_in_thread
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.await_input import await_input
@@ -37,7 +38,7 @@ from telemetron_batch.storage.trusted_folders import shared_with_group
 
 LOGGER.addHandler(logging.NullHandler())  # a library prints nothing if its program configures no logging
 
-Run: TypeAlias = Path | Plan | Result
+Run: TypeAlias = PathText | Plan | Result
 """A run by its id or folder, or by what a function returned for it."""
 
 
@@ -114,10 +115,14 @@ def _plan(config: RunConfig, observer: WorkerObserver, *, is_saved: bool) -> Pla
 
         planned = make_plan(config)
     fields = PlanFields(planned.as_json())
+    if fields.folder is not None:
+        fields["folder"] = str(Path(fields.folder).absolute())  # the caller may change its folder
     return Plan(fields, exit_code=0 if fields.rows else config.brakes.empty_exit_code or 0)
 
 
 def _run(config: RunConfig, observer: WorkerObserver) -> Result:
+    if config.input.is_frame:
+        observer.before_sending = partial(remove_frame_files, config.files)
     return Result.of(pipeline.run(config, observer=observer))
 
 

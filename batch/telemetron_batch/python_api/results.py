@@ -99,7 +99,7 @@ class Result:
     @classmethod
     def of(cls, summary: Summary) -> Self:
         """Return the result with this summary."""
-        return cls(summary.folder, RunFields(summary.fields))
+        return cls(summary.folder.absolute(), RunFields(summary.fields))  # the caller may change its folder
 
     @property
     def exit_code(self) -> int:

@@ -11,8 +11,8 @@ from telemetron_batch.domain.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-Path: TypeAlias = str | PathLike[str]
-Source: TypeAlias = Union[Path, Sequence[Path], Iterator[Path], "pd.DataFrame"]
+PathText: TypeAlias = str | PathLike[str]
+Source: TypeAlias = Union[PathText, Sequence[PathText], Iterator[PathText], "pd.DataFrame"]
 
 _TAKEN = "name a file, several files, or give a pandas DataFrame"
 _STANDARD_INPUT = "-"

@@ -66,6 +66,8 @@ class WorkerObserver(RunObserver):
 
     def __init__(self, interrupt: CancelToken, show: Callable[[Progress], None] | None) -> None:
         self.interrupt: CancelToken = interrupt
+        self.before_sending: Callable[[], None] = lambda: None
+        """Called once the journal has the input, before anything is sent."""
         self._show = show
 
     def confirm_plan(self, plan: PlanSummary) -> bool:  # noqa: ARG002
@@ -76,6 +78,10 @@ class WorkerObserver(RunObserver):
         """Log what nothing else logs."""
         if kind in _LOGGED_KINDS:
             LOGGER.log(30 if kind == "warning" else 20, "%s", printable(text))
+
+    def on_start(self) -> None:
+        """Do what the caller wants to have done before anything is sent."""
+        self.before_sending()
 
     def wants_progress(self) -> bool:
         """Return whether the caller wants to see progress."""

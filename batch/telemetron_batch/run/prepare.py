@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from telemetron_batch.config.config import RunConfig
@@ -38,6 +40,9 @@ from telemetron_batch.storage.object_store import size_of
 from telemetron_batch.storage.spill import Scratch
 
 _ID_DIGITS: Final = 8
+_choosing: Final = Lock()
+_chosen: Final[set[Path]] = set()
+"""Folders of the run ids that threads of this process were given: they make them later."""
 _SCRATCH_FACTOR: Final = 4
 """Bytes of spill files that planning may need for each byte of a large input."""
 
@@ -53,11 +58,15 @@ class DraftedRun:
 
 
 def new_run_id(config: RunConfig, clock: Clock) -> str:
-    """Return `<file stem>-<UTC time>`."""
+    """Return `<file stem>-<UTC time>`, with a number behind it if a run has that name or gets it in this process."""
     at = datetime.fromtimestamp(clock.wall(), UTC)
-    run_id = f"{_file_stem(config)}-{at:%Y%m%dT%H%M%SZ}"
-    taken = sum(1 for _ in config.reports_dir.glob(f"{run_id}*"))
-    return f"{run_id}-{taken + 1}" if taken else run_id
+    first = f"{_file_stem(config)}-{at:%Y%m%dT%H%M%SZ}"
+    with _choosing:
+        taken = sum(1 for _ in config.reports_dir.glob(f"{first}*"))
+        names = (f"{first}-{number + 1}" if number else first for number in count(taken))
+        run_id = next(name for name in names if config.reports_dir / name not in _chosen)
+        _chosen.add(config.reports_dir / run_id)
+    return run_id
 
 
 def content_run_id(config: RunConfig) -> str:
