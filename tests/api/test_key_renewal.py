@@ -52,7 +52,7 @@ def test_the_same_key_is_no_new_key() -> None:
 def test_a_source_that_fails_gives_no_key_and_says_why() -> None:
     renewal = KeyRenewal(KeyGiver([CommandFailedError("took longer than 10 s")]).source(), OLD)
     assert replaced(renewal, [OLD]) == [False]
-    assert renewal.problem == "--api-key-command: give-key took longer than 10 s"
+    assert renewal.problem == "--api-key-command: the command took longer than 10 s"
 
 
 def test_a_key_of_the_environment_cannot_be_replaced() -> None:

@@ -105,7 +105,7 @@ def test_a_command_that_fails_when_it_is_asked_again_ends_the_run_with_4(desk: D
     desk.server.script = KnowsKeys({NEW})
     summary = run(desk, giver)
     assert summary.exit_code == ExitCode.CLIENT_REFUSED
-    assert "--api-key-command: give-key ended with exit status 7" in summary.fields["stop"]["reason"]
+    assert "--api-key-command: the command ended with exit status 7" in summary.fields["stop"]["reason"]
 
 
 def test_a_403_is_no_reason_to_ask_for_another_key(desk: Desk) -> None:

@@ -138,7 +138,7 @@ class KeySource:
                 return _valid_key(read_secret_file(Path(path), f"{_FILE}: ", "key"), path)
             case KeyCommand(arguments, timeout_s):
                 self._running = self._command(arguments, _environ_of_command(), timeout_s)
-                return _key_of_command(self._running, arguments[0])
+                return _key_of_command(self._running)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeySource) and self._origin == other._origin
@@ -153,15 +153,15 @@ class KeySource:
         raise TypeError("a secret is not stored")
 
 
-def _key_of_command(command: FirstLine, program: str) -> Secret:
+def _key_of_command(command: FirstLine) -> Secret:
     try:
         line = command.first_line().decode("ascii", errors="replace").strip()
     except CommandFailedError as exc:
         advice = "run it by hand as this user; its error output is not shown, because it may hold the key"
-        raise ConfigError(f"{_COMMAND}: {program} {exc}", advice) from exc
+        raise ConfigError(f"{_COMMAND}: the command {exc}", advice) from exc
     if not line:
-        raise ConfigError(f"{_COMMAND}: {program} wrote no key", "the first line of its output must be the key")
-    return _valid_key(line, f"{_COMMAND}: the output of {program}")
+        raise ConfigError(f"{_COMMAND}: the command wrote no key", "the first line of its output must be the key")
+    return _valid_key(line, f"{_COMMAND}: the output of the command")
 
 
 def _environ_of_command() -> dict[str, str]:
