@@ -99,7 +99,7 @@ def test_a_command_that_fails_ends_with_2_and_shows_its_status_alone(program: Pr
     program.give(OLD, rest="exit 3")
     ended = program.run("--api-key-command", "./give-key", *verbose)
     assert ended.returncode == 2
-    assert "--api-key-command: ./give-key ended with exit status 3" in ended.stderr.splitlines()[-1]
+    assert "--api-key-command: the command ended with exit status 3" in ended.stderr.splitlines()[-1]
     assert OLD not in ended.stdout + ended.stderr
     assert not (program.folder / "reports").exists()
 
