@@ -117,6 +117,26 @@ def test_a_database_that_cannot_be_reached_may_be_asked_again_and_no_secret_is_t
         assert secret not in str(error)
 
 
+@pytest.mark.parametrize("setting", ["sslmode=requird", "nonsense=1", "connect_timeout=abc"])
+def test_a_setting_that_the_driver_refuses_needs_a_person(setting: str) -> None:
+    pytest.importorskip("psycopg")
+    error = refused("SELECT 1", f"postgresql+psycopg://clerk:hush@127.0.0.1:{free_port()}/erp?{setting}")
+    assert (type(error), error.exit_code) == (InputError, 2)
+
+
+def test_text_of_sqlite_that_is_not_utf_8_needs_a_person(sqlite: str) -> None:
+    error = refused("SELECT CAST(x'ff' AS TEXT)", sqlite)
+    assert (type(error), error.exit_code) == (InputError, 2)
+    assert "Could not decode to UTF-8" in str(error)
+
+
+@pytest.mark.parametrize("sql", ["ATTACH '{}' AS e", "VACUUM INTO '{}'", "PRAGMA journal_mode = WAL"])
+def test_sqlite_makes_no_file(sqlite: str, tmp_path: Path, sql: str) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert refused(sql.format(tmp_path / "new.db"), sqlite).exit_code == 2
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 # PostgreSQL
 
 needs_postgres = pytest.mark.skipif(PROGRAMS is None, reason="needs PostgreSQL")
@@ -144,9 +164,19 @@ TYPES = {
     "'12345678-1234-5678-1234-567812345678'::uuid": "12345678-1234-5678-1234-567812345678",
     "DATE '2026-05-31'": "2026-05-31",
     "TIME '02:00'": "02:00:00",
-    "TIMESTAMP '2026-05-31 02:00:00.5'": "2026-05-31 02:00:00.500000",
-    "TIMESTAMPTZ '2026-05-31 02:00:00+02'": "2026-05-31 00:00:00+00:00",
-    "INTERVAL '1 day 2 hours'": "1 day, 2:00:00",
+    "TIMESTAMP '2026-05-31 02:00:00.5'": "2026-05-31 02:00:00.5",
+    "TIMESTAMPTZ '2026-05-31 02:00:00+02'": "2026-05-31 00:00:00+00",
+    "INTERVAL '1 day 2 hours'": "1 day 02:00:00",
+    "INTERVAL '1 month 1 day'": "1 mon 1 day",
+    "'infinity'::date": "infinity",
+    "'0044-03-15 BC'::date": "0044-03-15 BC",
+    "DATE '20000-01-01'": "20000-01-01",
+    "TIME '24:00'": "24:00:00",
+    "TIMETZ '02:00+02'": "02:00:00+02",
+    "'-infinity'::timestamptz": "-infinity",
+    "ARRAY['infinity'::date, NULL]": '["infinity",null]',
+    "daterange('2026-05-01', NULL)": "[2026-05-01,)",
+    "datemultirange(daterange('2026-05-01', '2026-05-02'))": "{[2026-05-01,2026-05-02)}",
     r"'\x00ff'::bytea": "\\x00ff",
     "ARRAY['a', NULL, 'b']": '["a",null,"b"]',
     "ARRAY[[1,2],[3,4]]": "[[1,2],[3,4]]",
@@ -166,6 +196,69 @@ def test_every_type_of_postgresql_has_its_text(server: PostgresServer, driver: s
     server.execute("DROP TYPE IF EXISTS moves", "CREATE TYPE moves AS ENUM ('assign', 'unassign')")
     (row,) = read(f"SELECT {', '.join(TYPES)}", server.url(driver))
     assert {name: value_text(value) for name, value in zip(TYPES, row, strict=True)} == TYPES
+
+
+@pytest.mark.slow
+@needs_postgres
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("to_jsonb(12.5::float8)", "jsonb"),
+        ("'{}'::json", "json"),
+        ("12::money", "money"),
+        ("xmlelement(name a)", "xml"),
+        ("B'01'", "bit"),
+        ("point(1, 2)", "point"),
+        ("DATE '2026-05-31'", "date"),
+        ("'192.168.0.1'::inet", "inet"),
+        ("ROW(1, 'a')::pair", "pair"),
+    ],
+)
+def test_a_type_of_postgresql_that_is_no_text_is_no_key(
+    server: PostgresServer, tmp_path: Path, key: str, kind: str
+) -> None:
+    server.execute("DROP TYPE IF EXISTS pair", "CREATE TYPE pair AS (n int, t text)")
+    sql = f"SELECT 'a@b.cc' AS email, {key} AS serial"
+    with (
+        pytest.raises(InputError, match=rf'row 1 has .* \({kind}\) in "serial"') as refusal,
+        open_query(sql, Secret(server.url())) as result,
+    ):
+        write_snapshot(result.names, result.batches(), tmp_path / "q", InputOptions(action=Action.ASSIGN))
+    assert (refusal.value.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+@pytest.mark.slow
+@needs_postgres
+@pytest.mark.parametrize(
+    "key", ["'S1'::text", "'S1'::char(5)", "'S1'::name", "7", "7::numeric", "'S1'::serials", "'S1'::kinds"]
+)
+def test_texts_whole_numbers_and_enums_of_postgresql_are_keys(server: PostgresServer, tmp_path: Path, key: str) -> None:
+    server.execute("DROP DOMAIN IF EXISTS serials", "CREATE DOMAIN serials AS text")
+    server.execute("DROP TYPE IF EXISTS kinds", "CREATE TYPE kinds AS ENUM ('S1')")
+    with open_query(f"SELECT 'a@b.cc' AS email, {key} AS serial", Secret(server.url())) as result:
+        options = InputOptions(action=Action.ASSIGN)
+        assert write_snapshot(result.names, result.batches(), tmp_path / "q", options) == 1
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_database_without_an_encoding_is_read_as_utf_8(server: PostgresServer) -> None:
+    server.execute("DROP DATABASE IF EXISTS bytes")
+    server.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    url = server.url().removesuffix("postgres") + "bytes"
+    assert read("SELECT 'é'", url) == [("é",)]
+    error = refused(r"SELECT convert_from('\xff'::bytea, 'SQL_ASCII')", url)
+    assert (type(error), error.exit_code) == (InputError, 2)
+    error = refused("SELECT 'é'", f"{url}?client_encoding=sql_ascii")  # a failure of the library itself
+    assert (type(error), error.exit_code) == (InputError, 2)
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_query_that_is_cancelled_for_its_time_needs_a_person(server: PostgresServer) -> None:
+    error = refused("SELECT pg_sleep(60)", f"{server.url()}?options=-c%20statement_timeout%3D50")
+    assert (type(error), error.exit_code) == (InputError, 2)
+    assert "statement timeout" in str(error)
 
 
 @pytest.mark.slow

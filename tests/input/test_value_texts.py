@@ -13,6 +13,7 @@ from telemetron_batch.input.value_texts import reject_key_type, texts_of
 
 MOMENT = datetime(2026, 5, 31, 2, 0, 0, 500_000, UTC)
 IDENTITY = uuid.UUID("12345678-1234-5678-1234-567812345678")
+DISTANT_DATES = ["2941775-04-07", "15659-07-15", "", "-2937836-09-26"]
 
 TEXTS = {
     "texts": (pa.array(["0012", None, ""]), ["0012", "", ""]),
@@ -36,6 +37,23 @@ TEXTS = {
     "moments": (pa.array([MOMENT.replace(tzinfo=None)], pa.timestamp("ms")), ["2026-05-31 02:00:00.500"]),
     "moments in UTC": (pa.array([MOMENT], pa.timestamp("us", "UTC")), ["2026-05-31 02:00:00.500000Z"]),
     "moments elsewhere": (pa.array([MOMENT], pa.timestamp("ms", "+02:00")), ["2026-05-31 04:00:00.500+0200"]),
+    "distant dates": (pa.array([2**30, 5_000_000, None, -(2**30)], pa.int32()).view(pa.date32()), DISTANT_DATES),
+    "distant days": (pa.array([2**30 * 86_400_000, 0]).view(pa.date64()), ["2941775-04-07", "1970-01-01"]),
+    "distant moments": (
+        pa.array([2**40, -(2**40), 0]).view(pa.timestamp("s")),
+        ["36812-02-20 00:36:16", "-32873-11-12 23:23:44", "1970-01-01 00:00:00"],
+    ),
+    "distant moments in a zone": (
+        pa.array([2**40 * 1000 + 5]).view(pa.timestamp("ms", "+02:00")),
+        ["36812-02-20 00:36:16.005Z"],
+    ),
+    "the last moments": (pa.array([2**63 - 1]).view(pa.timestamp("ns")), ["2262-04-11 23:47:16.854775807"]),
+    "moments of late years": (pa.array([939 * 10**9]).view(pa.timestamp("s", "UTC")), ["31725-09-22 13:20:00Z"]),
+    "the end of a day": (
+        pa.array([86_400, 0, -5], pa.int32()).view(pa.time32("s")),
+        ["24:00:00", "00:00:00", "-00:00:05"],
+    ),
+    "late times": (pa.array([90_000_000_001]).view(pa.time64("us")), ["25:00:00.000001"]),
     "durations": (pa.array([timedelta(seconds=90)], pa.duration("s")), ["90"]),
     "bytes": (pa.array([b"\x00\xff", None]), ["\\x00ff", ""]),
     "short bytes": (pa.array([b"ab"], pa.binary(2)), ["\\x6162"]),

@@ -4,43 +4,53 @@ The database is asked to change nothing, and whatever it did is rolled back at t
 """
 
 import re
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from telemetron_batch.domain.errors import ConfigError, InputError, SourceError
 from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import encodable, printable
 from telemetron_batch.domain.stops import Advice
+from telemetron_batch.input.database_failures import is_passing
+from telemetron_batch.input.database_types import (
+    TypedText,
+    is_postgres_key,
+    keep_exact_texts,
+    mysql_type_name,
+    postgres_types_query,
+    typed_text,
+    with_types,
+)
+from telemetron_batch.input.database_url import require_clear_url, userinfo_secrets, without_secrets
 
 BATCH_ROWS: Final = 5_000
 _READ_ONLY: Final = {
-    "postgresql": ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET TIME ZONE 'UTC'"),
+    "postgresql": (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET TIME ZONE 'UTC'",
+        "SET datestyle = 'ISO'",
+        "SET intervalstyle = 'postgres'",
+    ),
     "mysql": ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'"),
     "mariadb": ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'"),
     "oracle": ("SET TRANSACTION READ ONLY",),
     "sqlite": ("PRAGMA query_only = ON",),
 }
-"""Statements after which a database changes nothing, and gives times with a zone in UTC."""
+"""Statements after which a database changes nothing, gives times with a zone in UTC, and dates as ISO has them."""
+_LIBPQ_DRIVERS: Final = ("psycopg", "psycopg2")
 _WITH_JSON: Final = ("postgresql", "mysql", "mariadb", "sqlite")
-_PASSING_STATES: Final = re.compile("08|53|57|40|58")
-"""Classes of SQLSTATE of a database that is overloaded, ends, or lost the connection: the same query may work later."""
-_REFUSALS: Final = re.compile(
-    r"authentication failed|access denied|no pg_hba|database .* does not exist|role .* does not exist|no password"
-    r"|unknown database|unable to open database file|not a database",
-    re.IGNORECASE,
-)
-"""What databases say to a client that they will refuse again; at sign-in most drivers give no SQLSTATE."""
-_SQLITE_BUSY: Final = (5, 6)
 _SECRET_PARAMETER: Final = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-_HIDDEN: Final = "***"
+_SQLITE_WRITING_PRAGMAS: Final = ("journal_mode", "wal_checkpoint", "query_only", "auto_vacuum", "writable_schema")
 _MAX_REASON: Final = 300
 
 
@@ -51,24 +61,28 @@ class QueryResult:
     names: Sequence[str]
     _result: CursorResult[Any]
     _database: "_Database"
+    _classes: Mapping[int, type[TypedText]]
+    """How texts of columns that are no text in the database are marked."""
     rows_read: int = field(default=0, init=False)
 
     def close(self) -> None:
         """Close the cursor in the database; it ends with its connection anyway."""
-        with suppress(SQLAlchemyError, OSError):
+        with suppress(Exception):
             self._result.close()
 
     def batches(self) -> Iterator[Sequence[Sequence[Any]]]:
-        """Yield the rows as the database gives them. Raises SourceError if it stops in between."""
+        """Yield the rows as the database gives them. Raises SourceError if it stops in between, or InputError."""
         while True:
             try:
                 rows = self._result.fetchmany(BATCH_ROWS)
-            except (SQLAlchemyError, OSError, UnicodeError) as exc:
-                raise self._database.error(exc, f"stopped after {self.rows_read:,} rows") from exc
+                self._database.require_time()
+            except Exception as exc:
+                what = f"stopped after {self.rows_read:,} rows"
+                raise self._database.error(exc, what, is_connected=True) from exc
             if not rows:
                 return
             self.rows_read += len(rows)
-            yield rows
+            yield with_types(rows, self._classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +90,64 @@ class _Database:
     """One database, as messages name it, and the secrets of its URL."""
 
     url: URL
+    text: Secret
+    """The URL as it was written."""
+    is_over: Event = field(default_factory=Event)
+    """Set when the time for the query has passed."""
 
     @property
     def name(self) -> str:
         return redacted_url(self.url)
 
-    def error(self, exc: Exception, what: str) -> ConfigError | InputError | SourceError:
+    def error(self, exc: Exception, what: str, *, is_connected: bool) -> InputError | SourceError:
         """Return the error for one of SQLAlchemy or of a driver, without any secret of the URL."""
-        why, original = self._reason(exc), getattr(exc, "orig", None)
-        if _is_passing(exc, original, why):
+        if self.is_over.is_set():
+            what = f"the database {self.name} did not give all rows before the --deadline or --until; nothing was sent"
+            return SourceError(what, Advice(repeat=True))
+        original = getattr(exc, "orig", None) or exc
+        why = self._reason(original)
+        is_lost = isinstance(exc, DBAPIError) and exc.connection_invalidated and is_connected
+        if is_lost or is_passing(original, str(original), is_connected=is_connected):
             return SourceError(f"the database {self.name} {what} ({why}); nothing was sent", Advice(repeat=True))
         return InputError(f"the database {self.name} {what} ({why})", "correct the query, or the URL of the database")
 
-    def _reason(self, exc: Exception) -> str:
-        lines = encodable(str(getattr(exc, "orig", None) or exc)).strip().splitlines() or [type(exc).__name__]
-        text = " ".join(line.strip() for line in lines)
-        for secret in self._secrets():
-            text = text.replace(secret, _HIDDEN)
+    def require_time(self) -> None:
+        """Raise TimeoutError if the time for the query has passed; not every driver can cancel what it waits for."""
+        if self.is_over.is_set():
+            raise TimeoutError
+
+    @contextmanager
+    def cancelled_after(self, limit_s: float | None, connection: Connection) -> Iterator[None]:
+        """Cancel what the connection does when the time has passed."""
+        if limit_s is None:
+            yield
+            return
+        timer = Timer(max(0.0, limit_s), self._cancel, (connection.connection.dbapi_connection,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cancel(self, raw: Any) -> None:
+        self.is_over.set()
+        with suppress(Exception):
+            (getattr(raw, "interrupt", None) or raw.cancel)()
+
+    def _reason(self, original: BaseException) -> str:
+        lines = encodable(str(original)).strip().splitlines() or [type(original).__name__]
+        text = without_secrets(" ".join(line.strip() for line in lines), self._secrets())
         return printable(text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}...")
 
-    def _secrets(self) -> Iterator[str]:
-        if self.url.password:
-            yield str(self.url.password)
-        for name, values in self.url.normalized_query.items():
-            if _SECRET_PARAMETER.search(name):
-                yield from filter(None, values)
+    def _secrets(self) -> set[str]:
+        values = {
+            value
+            for name, values in self.url.normalized_query.items()
+            if _SECRET_PARAMETER.search(name)
+            for value in values
+        }
+        return userinfo_secrets(self.text.reveal()) | values - {""}
 
 
 def redacted_url(url: URL) -> str:
@@ -114,16 +161,19 @@ def describe_database(url: Secret) -> str:
 
 
 @contextmanager
-def open_query(sql: str, url: Secret) -> Iterator[QueryResult]:
-    """Run a query, and yield its result while the connection is open.
+def open_query(sql: str, url: Secret, limit_s: float | None = None) -> Iterator[QueryResult]:
+    """Run a query, and yield its result while the connection is open; at most `limit_s` seconds after it is.
 
     Raises ConfigError for a URL or a driver that cannot be used, InputError for SQL that is no query or that the
     database refuses, SourceError for a database that cannot be reached now.
     """
-    database = _Database(_parse(url))
+    database = _Database(_parse(url), url)
     engine = _engine(database)
     try:
-        with _connected(engine, database) as connection:
+        with (
+            _connected(engine, database) as connection,
+            database.cancelled_after(limit_s, connection),
+        ):
             result = _execute(connection, sql, database)
             try:
                 yield result
@@ -134,12 +184,18 @@ def open_query(sql: str, url: Secret) -> Iterator[QueryResult]:
 
 
 def _parse(url: Secret) -> URL:
+    text = url.reveal()
     try:
-        return make_url(url.reveal())
-    except (ArgumentError, ValueError) as exc:
+        parsed = make_url(text)
+    except (ArgumentError, ValueError):  # whose words may hold a part of the password
+        parsed = None
+    if parsed is None:
         raise ConfigError(
-            "--source-url-file: it holds no URL of a database", "write it as postgresql+psycopg://user@host/name"
-        ) from exc
+            "--source-url-file: it holds no URL of a database",
+            "write it as postgresql+psycopg://user@host/name, and a sign such as @ in the user or password as %40",
+        )
+    require_clear_url(text, parsed.host, parsed.username)
+    return parsed
 
 
 def _engine(database: _Database) -> Engine:
@@ -149,6 +205,8 @@ def _engine(database: _Database) -> Engine:
         raise ConfigError(f"--source-url-file: there is no file {file}", "correct the URL of the database")
     # A JSON column stays the text that the database has: parsed, its numbers would be floats.
     options: dict[str, Any] = {"json_deserializer": _as_text} if backend in _WITH_JSON else {}
+    if _has_own_encoding(database.url):
+        options["connect_args"] = {"client_encoding": "utf8"}
     try:
         return create_engine(database.url, poolclass=NullPool, hide_parameters=True, **options)
     except NoSuchModuleError as exc:
@@ -156,8 +214,15 @@ def _engine(database: _Database) -> Engine:
     except ImportError as exc:
         what = f"--source-url-file: the driver {exc.name} of {database.url.drivername} is not installed"
         raise ConfigError(what, f"pip install {exc.name}, or name another driver, as in {backend}+DRIVER://") from exc
-    except (SQLAlchemyError, TypeError, ValueError) as exc:
-        raise database.error(exc, "cannot be used") from exc
+    except Exception as exc:
+        raise database.error(exc, "cannot be used", is_connected=False) from exc
+
+
+def _has_own_encoding(url: URL) -> bool:
+    """Return whether texts come in the encoding of the database, unless the connection asks for another."""
+    if url.get_backend_name() != "postgresql" or url.get_driver_name() not in _LIBPQ_DRIVERS:
+        return False
+    return not any("client_encoding" in text for one in url.normalized_query.items() for text in (one[0], *one[1]))
 
 
 def _as_text(document: Any) -> Any:
@@ -169,19 +234,35 @@ def _connected(engine: Engine, database: _Database) -> Iterator[Connection]:
     """Yield a connection that may read only. Its transaction is rolled back."""
     try:
         connection = engine.connect()
-    except (SQLAlchemyError, OSError) as exc:
-        raise database.error(exc, "cannot be reached") from exc
+    except Exception as exc:
+        raise database.error(exc, "cannot be reached", is_connected=False) from exc
     try:
         try:
-            for statement in _READ_ONLY.get(engine.dialect.name, ()):
-                connection.exec_driver_sql(statement)
-            if engine.dialect.name != "oracle":  # there it holds for the transaction that it begins
-                connection.commit()
-        except SQLAlchemyError as exc:
-            raise database.error(exc, "does not let this client read only") from exc
+            _make_read_only(connection)
+        except Exception as exc:
+            raise database.error(exc, "does not let this client read only", is_connected=True) from exc
         yield connection
     finally:
         _close(connection)
+
+
+def _make_read_only(connection: Connection) -> None:
+    dialect = connection.dialect
+    for statement in _READ_ONLY.get(dialect.name, ()):
+        connection.exec_driver_sql(statement)
+    if dialect.name != "oracle":  # there it holds for the transaction that it begins
+        connection.commit()
+    raw: Any = connection.connection.dbapi_connection
+    if isinstance(raw, sqlite3.Connection):
+        raw.set_authorizer(_authorize)
+    keep_exact_texts(dialect.driver, dialect.dbapi, raw)
+
+
+def _authorize(action: int, name: str | None, value: str | None, *_: str | None) -> int:
+    """Deny what SQLite does to files in spite of `query_only`: ATTACH, also that of VACUUM INTO, and some settings."""
+    is_setting = action == sqlite3.SQLITE_PRAGMA and (name or "").lower() in _SQLITE_WRITING_PRAGMAS
+    is_denied = action == sqlite3.SQLITE_ATTACH or (is_setting and value is not None)
+    return sqlite3.SQLITE_DENY if is_denied else sqlite3.SQLITE_OK
 
 
 def _close(connection: Connection) -> None:
@@ -189,7 +270,7 @@ def _close(connection: Connection) -> None:
     try:
         connection.rollback()
         connection.close()
-    except (SQLAlchemyError, OSError):
+    except Exception:  # noqa: BLE001 - whatever the driver says, the result is complete or refused by now
         connection.invalidate()
 
 
@@ -198,22 +279,29 @@ def _execute(connection: Connection, sql: str, database: _Database) -> QueryResu
     try:
         result = streamed.exec_driver_sql(sql)
         names = [*result.keys()] if result.returns_rows else None
-    except SQLAlchemyError as exc:
-        raise database.error(exc, "refused the query") from exc
+        classes = {} if names is None else _classes_of(connection, result)
+    except Exception as exc:
+        raise database.error(exc, "refused the query", is_connected=True) from exc
     if names is None:
         raise InputError("the SQL of --query gives no rows, so it is no query", "nothing was changed; give a SELECT")
-    return QueryResult(names, result, database)
+    return QueryResult(names, result, database, classes)
 
 
-def _is_passing(exc: Exception, original: Any, why: str) -> bool:
-    """Return whether the same query may work later."""
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if state:
-        return _PASSING_STATES.match(state) is not None
-    sqlite_code = getattr(original, "sqlite_errorcode", None)
-    if sqlite_code is not None:
-        return sqlite_code & 0xFF in _SQLITE_BUSY
-    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
-        return True
-    is_operational = type(original).__name__ in ("OperationalError", "InterfaceError")
-    return (is_operational or isinstance(exc, OSError)) and _REFUSALS.search(why) is None
+def _classes_of(connection: Connection, result: CursorResult[Any]) -> dict[int, type[TypedText]]:
+    """Return for each column whose type cannot be a key how its texts are marked."""
+    codes: list[Any] = [column[1] for column in result.cursor.description or ()] if result.cursor is not None else []
+    names: dict[Any, str | None] = {}
+    if connection.dialect.name in ("mysql", "mariadb"):
+        names = {code: mysql_type_name(code) for code in codes}
+    elif connection.dialect.driver in _LIBPQ_DRIVERS:
+        names = _postgres_names(connection, [code for code in codes if not is_postgres_key(code)])
+    return {at: typed_text(name) for at, code in enumerate(codes) if (name := names.get(code)) is not None}
+
+
+def _postgres_names(connection: Connection, oids: Sequence[int]) -> dict[Any, str | None]:
+    """Return the names of types that cannot be keys."""
+    if not oids:
+        return {}
+    plain = connection.execution_options(stream_results=False, no_parameters=True)
+    rows = plain.exec_driver_sql(postgres_types_query(oids)).all()
+    return {oid: None if is_key else name for oid, name, is_key in rows}

@@ -17,6 +17,7 @@ from telemetron_batch.domain.errors import InputError, SourceError
 from telemetron_batch.domain.model import InputOptions
 from telemetron_batch.domain.printable import encodable
 from telemetron_batch.domain.stops import Advice
+from telemetron_batch.input.database_types import TypedText
 from telemetron_batch.input.dialect import Dialect, find_named_columns
 from telemetron_batch.input.excerpt import printable_excerpt
 from telemetron_batch.input.value_texts import json_text
@@ -96,6 +97,8 @@ def _may_be_key(value: Any) -> bool:
     if isinstance(value, Decimal):
         exponent = value.as_tuple().exponent
         return isinstance(exponent, int) and exponent >= 0
+    if isinstance(value, TypedText):
+        return False
     return value is None or isinstance(value, str | UUID) or (isinstance(value, int) and not isinstance(value, bool))
 
 

@@ -4,6 +4,7 @@ Nothing is rounded: a value becomes the text that stands for it and for no other
 """
 
 import json
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +21,14 @@ _BINARY: Final = (
     pa.types.is_fixed_size_binary,
     pa.types.is_binary_view,
 )
+_NARROW_BITS: Final = 32
+_MAX_INT64: Final = 2**63 - 1
+_DISTANT_S: Final = 940_000_000_000
+"""Seconds between 1970 and a moment before the year 32767, the last that Arrow writes."""
+_DAY_S: Final = 86_400
+_CYCLE_DAYS: Final = 146_097
+"""Days of the 400 years after which the calendar repeats."""
+_DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 def texts_of(column: pa.Array) -> pa.Array:
@@ -36,6 +45,8 @@ def texts_of(column: pa.Array) -> pa.Array:
     if pa.types.is_null(column.type):
         return pa.repeat("", len(column))
     texts = pc.fill_null(column.cast(pa.string()), "")
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type) or pa.types.is_time(column.type):
+        return _with_distant_times(column, texts)
     return _without_exponents(texts) if pa.types.is_decimal(column.type) else texts
 
 
@@ -85,6 +96,46 @@ def _hex(octets: bytes) -> str:
 
 def _json_default(value: object) -> str:
     return _hex(value) if isinstance(value, bytes) else str(value)
+
+
+def _with_distant_times(column: pa.Array, texts: pa.Array) -> pa.Array:
+    """Return the texts of times with those that Arrow has no text for, such as a date in the year 40000."""
+    is_distant = pc.starts_with(texts, "<value out of range")
+    if pa.types.is_timestamp(column.type):  # in a zone Arrow gives distant years wrong
+        limit = min(_DISTANT_S * 10 ** _DIGITS[column.type.unit], _MAX_INT64)
+        numbers = pc.fill_null(column.view(pa.int64()), 0)
+        is_distant = pc.or_(is_distant, pc.or_(pc.greater(numbers, limit), pc.less(numbers, -limit)))
+    if not pc.any(is_distant).as_py():
+        return texts
+    width = pa.int32() if column.type.bit_width == _NARROW_BITS else pa.int64()
+    numbers = column.filter(is_distant).view(width).to_pylist()
+    exact = [_time_text(number, column.type) for number in numbers]
+    return pc.replace_with_mask(texts, is_distant, pa.array(exact, pa.string()))
+
+
+def _time_text(number: int, value_type: pa.DataType) -> str:
+    """Return a date, time or moment, counted in its unit, as Arrow writes those in its range; a zone becomes UTC."""
+    if pa.types.is_date32(value_type):
+        return _date_text(number)
+    if pa.types.is_date64(value_type):
+        return _date_text(number // (_DAY_S * 1000))
+    digits = _DIGITS[value_type.unit]
+    seconds, fraction = divmod(number, 10**digits)
+    days, seconds = (0, seconds) if pa.types.is_time(value_type) else divmod(seconds, _DAY_S)
+    sign = "-" if seconds < 0 else ""
+    if sign:
+        seconds, fraction = divmod(-number, 10**digits)
+    clock = f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    clock += f".{fraction:0{digits}d}" if digits else ""
+    return clock if pa.types.is_time(value_type) else f"{_date_text(days)} {clock}{'Z' if value_type.tz else ''}"
+
+
+def _date_text(days: int) -> str:
+    """Return the date of a number of days after 1970-01-01, for any year: the calendar repeats after 400 of them."""
+    cycles, rest = divmod(days, _CYCLE_DAYS)
+    near = date(1970, 1, 1) + timedelta(days=rest)
+    year = near.year + 400 * cycles
+    return f"{'-' if year < 0 else ''}{abs(year):04d}-{near.month:02d}-{near.day:02d}"
 
 
 def _without_exponents(texts: pa.Array) -> pa.Array:

@@ -48,9 +48,12 @@ def _has_journal(config: RunConfig) -> bool:
 
 def _without_wait(config: RunConfig, waited_s: float) -> RunConfig:
     """Return the configuration after a wait, which uses up the deadline."""
-    deadline = config.sending.deadline
-    left = None if deadline is None else max(0.0, deadline - waited_s)
-    return replace(config, wait_for_file=0.0, settled_for=0.0, sending=replace(config.sending, deadline=left))
+    return replace(config, wait_for_file=0.0, settled_for=0.0, sending=with_less_time(config.sending, waited_s))
+
+
+def with_less_time(sending: SendConfig, used_s: float) -> SendConfig:
+    """Return the options of sending after something that used up time of the deadline."""
+    return replace(sending, deadline=None if sending.deadline is None else max(0.0, sending.deadline - used_s))
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ def make_plan(config: RunConfig, clock: Clock | None = None, observer: RunObserv
         tempfile.TemporaryDirectory() as folder,
         Scratch(Path(folder) / "scratch") as scratch,
     ):
-        with with_query_result(config, Path(folder)) as read_config:
+        with with_query_result(config, Path(folder), clock) as read_config:
             loaded = load_input(read_config, size_of_input(read_config), Path(folder), scratch)
         delta = since_last(config, loaded, clock)
         plan = plan_and_check_limits(config, loaded, delta, clock)

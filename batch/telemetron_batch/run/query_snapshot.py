@@ -12,6 +12,8 @@ from telemetron_batch.config.secret_file import read_secret_file
 from telemetron_batch.domain.errors import ConfigError, InputError
 from telemetron_batch.domain.model import InputFile, Secret, SqlQuery
 from telemetron_batch.input.load import Loaded
+from telemetron_batch.run.await_input import with_less_time
+from telemetron_batch.storage.clock import Clock
 
 SNAPSHOT_NAME: Final = "query.parquet"
 """The result of the query, in the run's folder."""
@@ -20,25 +22,35 @@ QUERY_NAME: Final = "query"
 
 
 @contextmanager
-def with_query_result(config: RunConfig, folder: Path) -> Iterator[RunConfig]:
+def with_query_result(config: RunConfig, folder: Path, clock: Clock) -> Iterator[RunConfig]:
     """Yield the configuration whose file is the result of its query, which is kept in `folder`.
 
-    The result is removed if an error ends the context. A configuration without a query is yielded as it is.
+    The query uses up the deadline. The result is removed if an error ends the context. A configuration without a query
+    is yielded as it is.
     """
     if config.query is None:
         yield config
         return
     snapshot = folder / SNAPSHOT_NAME
+    began = clock.uptime()
     try:
-        place = _run_query(config.query, config, snapshot)
-        yield replace(config, files=(str(snapshot),), query=replace(config.query, place=place))
+        place = _run_query(config.query, config, snapshot, _time_left(config, clock))
+        sending = with_less_time(config.sending, clock.uptime() - began)
+        yield replace(config, files=(str(snapshot),), query=replace(config.query, place=place), sending=sending)
     except BaseException:
         with suppress(OSError):
             snapshot.unlink(missing_ok=True)
         raise
 
 
-def _run_query(query: SqlQuery, config: RunConfig, snapshot: Path) -> str:
+def _time_left(config: RunConfig, clock: Clock) -> float | None:
+    """Return the seconds until `--deadline` or `--until`, whichever is earlier; None for no limit."""
+    sending = config.sending
+    until = None if sending.until_at is None else sending.until_at - clock.wall()
+    return min((limit for limit in (sending.deadline, until) if limit is not None), default=None)
+
+
+def _run_query(query: SqlQuery, config: RunConfig, snapshot: Path, limit_s: float | None) -> str:
     """Write the result of a query, and return scheme and host of the database."""
     if find_spec("sqlalchemy") is None:
         raise ConfigError("--query needs telemetron-batch[sql]", "pip install 'telemetron-batch[sql]'")
@@ -49,7 +61,7 @@ def _run_query(query: SqlQuery, config: RunConfig, snapshot: Path) -> str:
 
     url = Secret(read_secret_file(Path(query.url_file), "--source-url-file: ", "URL").splitlines()[0])
     place = describe_database(url)
-    with named_as_query(replace(config, files=(str(snapshot),))), open_query(query.sql, url) as result:
+    with named_as_query(replace(config, files=(str(snapshot),))), open_query(query.sql, url, limit_s) as result:
         write_snapshot(result.names, result.batches(), snapshot, config.input)
     return place
 
