@@ -16,7 +16,7 @@ from telemetron_batch.config.config import RunConfig, resolve
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.run import pipeline
 from telemetron_batch.run.make_plan import make_plan
-from telemetron_batch.run.query_snapshot import SNAPSHOT_NAME
+from telemetron_batch.run.query_snapshot import SNAPSHOT_NAME, with_query_result
 from telemetron_batch.run.save_plan import save_plan
 from tests.conftest import BASE_URL, KEY, Desk, Ran
 
@@ -167,6 +167,45 @@ def test_the_file_of_the_url_is_needed(warehouse: Warehouse) -> None:
     error = warehouse.refused(lambda: warehouse.run(source_url_file=None))
     assert (error.exit_code, "--query needs --source-url-file" in str(error)) == (2, True)
     assert warehouse.folders == []
+
+
+class LaterClock:
+    """A clock on which time passes between two looks at it."""
+
+    def __init__(self, step_s: float) -> None:
+        self.at, self.step_s = 0.0, step_s
+
+    def uptime(self) -> float:
+        self.at += self.step_s
+        return self.at
+
+    def wall(self) -> float:
+        return self.at
+
+    def sleep_blocking(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def run(self, main: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_the_query_uses_up_the_deadline(warehouse: Warehouse) -> None:
+    config = warehouse.config(deadline="1h")
+    with with_query_result(config, warehouse.desk.folder, LaterClock(600)) as read:
+        assert (config.sending.deadline, read.sending.deadline) == (3600, 3000)
+    with with_query_result(warehouse.config(), warehouse.desk.folder, LaterClock(600)) as read:
+        assert read.sending.deadline is None
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT "
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["max(x) AS serial", "'a@x.com' AS email, x AS serial, 'assign' AS action"])
+def test_a_query_ends_at_the_deadline_and_leaves_nothing(warehouse: Warehouse, columns: str) -> None:
+    error = warehouse.refused(lambda: warehouse.run(f"{ENDLESS}{columns} FROM n", deadline="1s"))
+    assert (error.exit_code, "did not give all rows before the --deadline or --until" in str(error)) == (3, True)
+    assert (warehouse.folders, [*warehouse.desk.folder.glob("**/*.parquet")]) == ([], [])
 
 
 def test_two_queries_are_two_jobs(warehouse: Warehouse) -> None:

@@ -22,6 +22,7 @@ from telemetron_batch.domain.model import Secret
 from telemetron_batch.domain.printable import encodable, printable
 from telemetron_batch.domain.stops import Advice
 from telemetron_batch.input.database_failures import is_passing
+from telemetron_batch.input.database_guard import authorize_sqlite
 from telemetron_batch.input.database_types import (
     TypedText,
     is_postgres_key,
@@ -50,7 +51,6 @@ _READ_ONLY: Final = {
 _LIBPQ_DRIVERS: Final = ("psycopg", "psycopg2")
 _WITH_JSON: Final = ("postgresql", "mysql", "mariadb", "sqlite")
 _SECRET_PARAMETER: Final = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-_SQLITE_WRITING_PRAGMAS: Final = ("journal_mode", "wal_checkpoint", "query_only", "auto_vacuum", "writable_schema")
 _MAX_REASON: Final = 300
 
 
@@ -254,15 +254,8 @@ def _make_read_only(connection: Connection) -> None:
         connection.commit()
     raw: Any = connection.connection.dbapi_connection
     if isinstance(raw, sqlite3.Connection):
-        raw.set_authorizer(_authorize)
+        raw.set_authorizer(authorize_sqlite)
     keep_exact_texts(dialect.driver, dialect.dbapi, raw)
-
-
-def _authorize(action: int, name: str | None, value: str | None, *_: str | None) -> int:
-    """Deny what SQLite does to files in spite of `query_only`: ATTACH, also that of VACUUM INTO, and some settings."""
-    is_setting = action == sqlite3.SQLITE_PRAGMA and (name or "").lower() in _SQLITE_WRITING_PRAGMAS
-    is_denied = action == sqlite3.SQLITE_ATTACH or (is_setting and value is not None)
-    return sqlite3.SQLITE_DENY if is_denied else sqlite3.SQLITE_OK
 
 
 def _close(connection: Connection) -> None:

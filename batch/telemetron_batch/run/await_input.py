@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from telemetron_batch.config.config import RunConfig
+from telemetron_batch.config.config import RunConfig, SendOptions
 from telemetron_batch.domain.errors import BatchError, ConfigError, InputError, NotReadyError
 from telemetron_batch.domain.local_time import local_text
 from telemetron_batch.domain.stops import Advice
@@ -51,7 +51,7 @@ def _without_wait(config: RunConfig, waited_s: float) -> RunConfig:
     return replace(config, wait_for_file=0.0, settled_for=0.0, sending=with_less_time(config.sending, waited_s))
 
 
-def with_less_time(sending: SendConfig, used_s: float) -> SendConfig:
+def with_less_time(sending: SendOptions, used_s: float) -> SendOptions:
     """Return the options of sending after something that used up time of the deadline."""
     return replace(sending, deadline=None if sending.deadline is None else max(0.0, sending.deadline - used_s))
 

@@ -41,7 +41,7 @@ from telemetron_batch.notices.announce import Audience, CommandEnd, announced
 from telemetron_batch.notices.refusal import Request, refusals_announced
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.summary import Summary
-from telemetron_batch.run.await_input import await_input
+from telemetron_batch.run.await_input import await_input, with_less_time
 from telemetron_batch.run.begin_planned import begin_planned_run
 from telemetron_batch.run.finish import finish_run, rewrite_files, serialize_stop
 from telemetron_batch.run.killed_runs import error_ends_recorded, untold_kills
@@ -58,11 +58,12 @@ from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
     content_run_id,
-    create_run,
+    create_run_from_files,
     new_run_id,
     non_defaults,
 )
 from telemetron_batch.run.publish import is_published, publish
+from telemetron_batch.run.query_snapshot import with_query_result
 from telemetron_batch.run.replan import check_order_again, replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.run.save_plan import save_plan
@@ -139,7 +140,10 @@ def _run(command: Command) -> Summary:
             config = await_input(config, clock, observer)
             is_saved_first = config.online or config.approval is ApprovalPolicy.SECOND
             if is_saved_first and not (folder / JOURNAL_NAME).exists():
+                began = clock.uptime()
                 save_plan(config, observer, clock, command.users)
+                used_s = 0.0 if config.query is None else clock.uptime() - began
+                config = replace(config, sending=with_less_time(config.sending, used_s))
             with (
                 run_folder(folder),
                 acquire_run_and_key(config, folder, clock, observer) as lease,
@@ -173,7 +177,8 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
     config, observer, clock = command.config, command.observer, command.clock
     plan = None
     if not (folder / JOURNAL_NAME).exists():
-        plan = create_run(config, resources.scratch, observer, clock)
+        with with_query_result(config, folder, clock) as config:
+            plan = create_run_from_files(config, resources.scratch, observer, clock)
     config = replace(config, files=())  # from here on the journal is the input
     with open_journal(folder, resources.lease) as journal, errors_as_stop_if_sent(journal):
         finished = _summary_if_finished(config, folder, journal)

@@ -108,21 +108,21 @@ def create_run(
 
     `make_extra_facts` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
     """
-    folder = config.folder
-    if not config.files and config.query is None:
-        raise JournalError(f"there is no run in {folder}", "name its id or its folder")
-    with with_query_result(config, folder) as config:
-        return _create_run(config, scratch, observer, clock, make_extra_facts)
+    with with_query_result(config, config.folder, clock) as config:
+        return create_run_from_files(config, scratch, observer, clock, make_extra_facts)
 
 
-def _create_run(
+def create_run_from_files(
     config: RunConfig,
     scratch: Scratch,
     observer: RunObserver,
     clock: Clock,
-    make_extra_facts: Callable[["DraftedRun"], Mapping[str, object]],
+    make_extra_facts: Callable[["DraftedRun"], Mapping[str, object]] = lambda _: {},
 ) -> Plan:
+    """Do the same with an input that is there: files, or the result of a query. Raises BatchError."""
     folder = config.folder
+    if not config.files:
+        raise JournalError(f"there is no run in {folder}", "name its id or its folder")
     draft = JournalDraft(folder / JOURNAL_NAME)
     try:
         with spool_in(folder) as spool:
