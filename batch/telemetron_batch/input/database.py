@@ -4,7 +4,6 @@ The database is asked to change nothing, and whatever it did is rolled back at t
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -253,7 +252,7 @@ def _make_read_only(connection: Connection) -> None:
     if dialect.name != "oracle":  # there it holds for the transaction that it begins
         connection.commit()
     raw: Any = connection.connection.dbapi_connection
-    if isinstance(raw, sqlite3.Connection):
+    if hasattr(raw, "set_authorizer"):  # SQLite
         raw.set_authorizer(authorize_sqlite)
     keep_exact_texts(dialect.driver, dialect.dbapi, raw)
 
