@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Final
+from unicodedata import normalize as normalized
 
 import numpy as np
 import pyarrow as pa
@@ -20,25 +21,19 @@ from telemetron_batch.domain.forgotten import FORGOTTEN_PREFIX
 from telemetron_batch.domain.printable import printable
 from telemetron_batch.input.emails import are_emails
 from telemetron_batch.input.normalize import normalize
+from telemetron_batch.retention.address_bounds import Verdict, judge
 
 _AT_ONCE: Final = 20
 """Addresses that are searched for together."""
 _ENTITIES: Final = {"@": "commat", "&": "amp", "'": "apos", "+": "plus", ".": "period", "_": "lowbar"}
-_BEFORE: Final = rb"(?:(?<![A-Za-z0-9.+_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
-"""The place before an address: no letter, unless it belongs to an escaped character."""
-_EXTENSIONS: Final = rb"(?:csv|tsv|txt|xlsx?|zip|gz|jsonl|parquet)\b"
-_AFTER: Final = rb"(?![A-Za-z0-9]|(?:-[A-Za-z0-9-]*)?\.(?!" + _EXTENSIONS + rb")[A-Za-z0-9])"
-"""The place behind an address: nothing that makes its domain a longer one; it may be part of the name of a file."""
 _AT_SIGN: Final = re.compile(rb"@|%40|&#0*64;|&#[xX]0*40;|&commat;|\\u0040")
 _ESCAPE: Final = re.compile(rb"[%&\x00]|\\u")
 """What a content has if it may escape letters, or write them in two bytes."""
-_PLAIN_ADDRESS: Final = r"^[a-z0-9._+-]+@[a-z0-9.-]*[a-z0-9-]$"
+_PLAIN_ADDRESS: Final = r"^[a-z0-9][a-z0-9._+-]*@[a-z0-9.-]*[a-z0-9-]$"
 _LONG: Final = 1 << 16
 """Bytes from which a fast search for the lines of interest pays."""
-_LETTER_BYTES: Final = 4
-"""Most bytes of a letter in UTF-8."""
-_WIDE_BEFORE: Final = rb"(?<![A-Za-z0-9.+_-]\x00)"
-_WIDE_AFTER: Final = rb"(?![A-Za-z0-9-]\x00|\.\x00[A-Za-z0-9])"
+_CONTEXT: Final = 1024
+"""Bytes before and behind an address that are looked at: the longest address, escaped."""
 
 
 def parse_addresses(texts: Sequence[str]) -> list[str]:
@@ -50,7 +45,7 @@ def parse_addresses(texts: Sequence[str]) -> list[str]:
     wrong = [text for text, is_email in zip(wanted.to_pylist(), are_emails(found), strict=True) if not is_email]
     if wrong:
         raise ConfigError(f"{printable(wrong[0])!r} is no email address", "give one address, or one a line")
-    return list(dict.fromkeys(found.to_pylist()))
+    return list({normalized("NFC", address): None for address in found.to_pylist()})
 
 
 class AddressRewriter:
@@ -59,6 +54,8 @@ class AddressRewriter:
     def __init__(self, values: Mapping[str, str]) -> None:
         """Take the value for each address, which is in lower case."""
         self._values = [(address, value.encode()) for address, value in values.items()]
+        self.doubts = 0
+        """How often a text was left that may be one of the addresses, or part of another person's."""
 
     @classmethod
     def forgetting(cls, addresses: Sequence[str], tokens: Iterator[str]) -> "AddressRewriter":
@@ -77,7 +74,10 @@ class AddressRewriter:
         if not found.any():
             return texts
         mask = pa.array(found)
-        changed = [None if cell is None else self.text(cell) for cell in texts.filter(mask).to_pylist()]
+        before = texts.filter(mask).to_pylist()
+        changed = [None if cell is None else self.text(cell) for cell in before]
+        if changed == before:
+            return texts
         return pc.replace_with_mask(texts, mask, pa.array(changed, texts.type))
 
     def holds(self, content: bytes) -> bool:
@@ -95,9 +95,22 @@ class AddressRewriter:
         return content if rewritten == content else rewritten
 
     def _replaced(self, content: bytes) -> bytes:
-        for pattern, values in self._patterns:
-            content = pattern.sub(partial(_value_of, values), content)
+        for number, (pattern, values, encoding) in enumerate(self._patterns):
+            addresses = [address for address, _ in self._values[number // 2 * _AT_ONCE :][:_AT_ONCE]]
+            content = pattern.sub(partial(self._value_of, encoding, addresses, values), content)
         return content
+
+    def _value_of(
+        self, encoding: str, addresses: Sequence[str], values: Sequence[bytes], found: re.Match[bytes]
+    ) -> bytes:
+        """Return the value for what a pattern has found; the same bytes where they are part of another address."""
+        content = found.string
+        before = _decode(content[max(0, found.start() - _CONTEXT) : found.start()], encoding)
+        after = _decode(content[found.end() : found.end() + _CONTEXT], encoding)
+        assert found.lastindex is not None  # noqa: S101 - every alternative is a group
+        verdict = judge(before, _decode(found[0], encoding), after, addresses[found.lastindex - 1])
+        self.doubts += verdict is Verdict.DOUBTFUL
+        return values[found.lastindex - 1] if verdict is Verdict.ITSELF else found[0]
 
     def _long_content(self, content: bytes) -> bytes:
         """Return a content with the addresses replaced, after a fast search for the lines that may have one."""
@@ -136,7 +149,9 @@ class AddressRewriter:
         return [
             one.encode(encoding, "ignore").lower()
             for address, _ in self._values
-            for one in dict.fromkeys((address, address.upper()))
+            for one in dict.fromkeys(
+                normalized(form, cased) for form in ("NFC", "NFD") for cased in (address, address.upper())
+            )
             for encoding in encodings
         ]
 
@@ -149,16 +164,15 @@ class AddressRewriter:
         ]
 
     @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[bytes], Sequence[bytes]]]:
-        """Patterns with one group for each address, and the value of each group."""
-        found: list[tuple[re.Pattern[bytes], Sequence[bytes]]] = []
+    def _patterns(self) -> list[tuple[re.Pattern[bytes], Sequence[bytes], str]]:
+        """Patterns with one group for each address, the value of each group, and the encoding of the text."""
+        found: list[tuple[re.Pattern[bytes], Sequence[bytes], str]] = []
         for first in range(0, len(self._values), _AT_ONCE):
             some = self._values[first : first + _AT_ONCE]
-            narrow = b"|".join(b"(" + _narrow(address) + b")" for address, _ in some)
-            found.append((re.compile(_BEFORE + b"(?:" + narrow + b")" + _AFTER), [value for _, value in some]))
-            wide = b"|".join(b"(" + _wide(address) + b")" for address, _ in some)
-            values = [value.decode().encode("utf-16-le") for _, value in some]
-            found.append((re.compile(_WIDE_BEFORE + b"(?:" + wide + b")" + _WIDE_AFTER), values))
+            for pattern, encoding in ((_narrow, "utf-8"), (_wide, "utf-16-le")):
+                either = b"|".join(b"(" + pattern(address) + b")" for address, _ in some)
+                values = [value.decode().encode(encoding) for _, value in some]
+                found.append((re.compile(either), values, encoding))
         return found
 
 
@@ -167,31 +181,29 @@ def _flags(column: pa.Array) -> Flags:
     return flags
 
 
-def _value_of(values: Sequence[bytes], found: re.Match[bytes]) -> bytes:
-    """Return the value for what a pattern has found; the same bytes where they are part of another address."""
-    before = found.string[max(0, found.start() - _LETTER_BYTES) : found.start()]
-    after = found.string[found.end() : found.end() + _LETTER_BYTES]
-    nearest = (
-        [before[-size:] for size in range(1, len(before) + 1)],
-        [after[:size] for size in range(1, len(after) + 1)],
+def _decode(content: bytes, encoding: str) -> str:
+    """Return the text of bytes, some of which may be in an older encoding."""
+    if encoding != "utf-8":
+        return content.decode(encoding, "replace")
+    with suppress(UnicodeDecodeError):
+        return content.decode()
+    text = content.decode("utf-8", "surrogateescape")
+    return "".join(
+        bytes([ord(one) - 0xDC00]).decode("cp1252", "replace") if 0xDC80 <= ord(one) <= 0xDCFF else one for one in text
     )
-    if any(pieces and not pieces[0].isascii() and _letter_of(pieces).isalpha() for pieces in nearest):
-        return found[0]
-    assert found.lastindex is not None  # noqa: S101 - every alternative is a group
-    return values[found.lastindex - 1]
-
-
-def _letter_of(pieces: Sequence[bytes]) -> str:
-    """Return the letter beside a place; the pieces are the bytes from there, ever more of them."""
-    for piece in pieces:
-        with suppress(UnicodeDecodeError):
-            return piece.decode()
-    return pieces[0].decode("cp1252", "replace")
 
 
 def _narrow(address: str) -> bytes:
     """Return the pattern of an address in encodings that have ASCII as single bytes."""
-    return b"".join(map(_forms, address))
+    return b"".join(map(_composed_forms, normalized("NFC", address)))
+
+
+def _composed_forms(letter: str) -> bytes:
+    """Return the pattern of a letter, composed or as a letter with marks that follow it."""
+    parts = normalized("NFD", letter)
+    if parts == letter:
+        return _forms(letter)
+    return b"(?:" + _forms(letter) + b"|" + b"".join(map(_forms, parts)) + b")"
 
 
 def _forms(letter: str) -> bytes:
@@ -217,10 +229,13 @@ def _percent(byte: int) -> bytes:
 
 def _wide(address: str) -> bytes:
     """Return the pattern of an address in UTF-16; ASCII in either byte order, as the zeros around it fit both."""
-    letters = ({one for one in (letter, letter.lower(), letter.upper()) if len(one) == 1} for letter in address)
-    return b"".join(
-        b"(?:" + b"|".join(_bytes_pattern(one.encode("utf-16-le")) for one in sorted(some)) + b")" for some in letters
-    )
+    return b"".join(map(_wide_forms, normalized("NFC", address)))
+
+
+def _wide_forms(letter: str) -> bytes:
+    cases = [one for one in dict.fromkeys((letter, letter.lower(), letter.upper())) if len(one) == 1]
+    forms = dict.fromkeys(normalized(form, one).encode("utf-16-le") for one in cases for form in ("NFC", "NFD"))
+    return b"(?:" + b"|".join(map(_bytes_pattern, forms)) + b")"
 
 
 def _bytes_pattern(content: bytes) -> bytes:
