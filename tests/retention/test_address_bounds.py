@@ -68,6 +68,8 @@ def test_the_address_of_another_person_is_left_in_every_writing(other: str) -> N
         ("&lt;", "&gt;"),
         ("\\n", "\\n"),
         ("", "-1.csv"),
+        ("/var/lists/", "-1.csv"),
+        ("runs/", "/list.csv"),
         ("", ".csv.gz"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,44 @@ def test_addresses_that_contain_the_address_are_of_others(archive: Archive) -> N
     ran = archive.run([(ANN, "SN-1", "assign"), *((one, f"SN-{one}", "assign") for one in others)])
     archive.forget(ANN)
     assert [row["customerEmail"] for row in reconciliation_of(ran.folder)][1:] == others
+
+
+@pytest.mark.parametrize("sign", "'/=&|{!*#%~?^`$+")
+def test_the_address_of_another_person_stays_after_every_sign(sign: str, archive: Archive) -> None:
+    other = f"o{sign}{ANN}"
+    ran = archive.run([(other, "SN-1", "assign"), (ANN, "SN-2", "assign")])
+    result = archive.forget(ANN)
+    assert (result.exit_code, result.remaining) == (ExitCode.DONE, {})
+    assert reconciliation_of(ran.folder)[0]["customerEmail"] == other
+    archive.run([("", "SN-1", "unassign")], owners="runs", name="back.csv")
+    assert archive.sent == {(other, "SN-1", "unassign")}
+
+
+def notes(archive: Archive, *texts: str) -> Path:
+    rows = "".join(f'{BOB},SN-{number},assign,"{text}"\n' for number, text in enumerate(texts))
+    return archive.desk.run("customerEmail,deviceIdentifier,action,notes\n" + rows).folder
+
+
+def test_an_address_in_wrapping_signs_and_in_decomposed_letters_is_replaced(archive: Archive) -> None:
+    joerg = "jörg@example.com"
+    decomposed = unicodedata.normalize("NFD", joerg)
+    folder = notes(archive, f"_{ANN}_", f"...{ANN}", f"call '{ANN}'", joerg, decomposed)
+    assert archive.forget(ANN, joerg).remaining == {}
+    texts = [row["notes"] for row in reconciliation_of(folder)]
+    assert all("forgotten-" in text for text in texts)
+    assert texts[3] == texts[4]
+    assert places_with(archive.reports, ANN, joerg, decomposed) == []
+
+
+@pytest.mark.parametrize("text", [f"-{ANN}", f"write {ANN}.Thanks"])
+def test_what_may_be_another_persons_address_stays_and_its_files_are_named(text: str, archive: Archive) -> None:
+    folder = notes(archive, text, "nobody")
+    for dry_run in (True, False):
+        result = archive.forget(ANN, dry_run=dry_run)
+        assert result.exit_code == ExitCode.ATTENTION
+        reasons = {result.remaining[str(folder / name)] for name in ("reconciliation.csv", JOURNAL_NAME)}
+        assert "may be another person's address" in reasons.pop()
+    assert reconciliation_of(folder)[0]["notes"].lstrip("'") == text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ a reader sees all of it, needs no lock, and ignores files beside it that others 
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from telemetron_batch.domain.errors import JournalError, untrusted_path_errors
+from telemetron_batch.domain.errors import BatchError, JournalError, untrusted_path_errors
 from telemetron_batch.journal.codec import decode_batch, encode_batch
 from telemetron_batch.journal.connection import disk_errors, read_error
 from telemetron_batch.journal.text_rewriter import TextRewriter, rewrite_batch, rewrite_json
@@ -42,13 +43,13 @@ took     whether the run surely took the device from the customer
 """
 _APPLICATION_ID: Final = 0x7E1E_BA7D
 _SCHEMA_VERSION: Final = 1
+_DAMAGE_CODES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
 _TABLES: Final = """
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY, run TEXT NOT NULL, journal TEXT NOT NULL, facts TEXT NOT NULL, UNIQUE (run, journal)
 );
 CREATE TABLE rows (run INTEGER NOT NULL, part INTEGER NOT NULL, content BLOB NOT NULL, PRIMARY KEY (run, part));
 """
-_ADVICE: Final = "move it away; what it knows of removed runs is lost then"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +176,7 @@ def history_draft(reports_dir: Path, workplace: Path) -> Iterator[HistoryDraft]:
     Raises JournalError, UntrustedRunError and DiskError.
     """
     target, draft = reports_dir / HISTORY_NAME, workplace / f"{HISTORY_NAME}.new"
-    with disk_errors(target):
+    with disk_errors(target), _readable(target):
         _copy(target, draft)
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             _prepare(target, connection)
@@ -228,7 +229,7 @@ def _require_history(path: Path, connection: sqlite3.Connection) -> None:
     """Raise JournalError unless the file is a history, and of this version or an earlier one."""
     found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
     if found[0] != _APPLICATION_ID:
-        raise JournalError(f"{path} is not a history of telemetron-batch", _ADVICE)
+        raise JournalError(f"{path} is not a history of telemetron-batch", _advice(path))
     if found[1] > _SCHEMA_VERSION:
         raise JournalError(f"{path} was written by a newer version of telemetron-batch", "use that version")
 
@@ -247,7 +248,30 @@ def _reading(reports_dir: Path) -> Iterator[sqlite3.Connection | None]:
             _require_history(path, connection)
             yield connection
     except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, OSError) as exc:
-        raise read_error(path, exc) from exc
+        raise _history_error(path, exc) from exc
+
+
+def _history_error(path: Path, exc: Exception) -> BatchError:
+    """Return the error for a history that cannot be read: DiskError for the disk, JournalError for a damaged file."""
+    error = read_error(path, exc)
+    return JournalError(error.reason, _advice(path)) if isinstance(error, JournalError) else error
+
+
+def _advice(path: Path) -> str:
+    """Return how to go on without a history."""
+    name = shlex.quote(str(path))
+    return f"restore it from a backup; or, and then no removed run is known any more: mv {name} {name}.damaged"
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Translate errors of a damaged history, also in its rows."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, pa.ArrowException, ValueError, TypeError, LookupError) as exc:
+        if getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGE_CODES:
+            raise
+        raise _history_error(path, exc) from exc
 
 
 def _rows(connection: sqlite3.Connection, run: RemovedRun) -> Iterator[pa.RecordBatch]:

@@ -80,10 +80,12 @@ def _judge_left(left: str, after: str, *, is_cell: bool) -> Verdict:
     head = left.rstrip("".join(_SIGNS))
     signs = left[len(head) :]
     is_apart = not head or len(signs) > 1
-    if signs and is_apart and after.startswith(_CLOSING.get(signs[-1], signs[-1])):
+    is_wrapped = signs and is_apart and after.startswith(_CLOSING.get(signs[-1], signs[-1]))
+    is_in_path = signs == "/" and (_FILE_NAME.match(after) or after.startswith("/"))
+    if is_wrapped or is_in_path:
         return Verdict.ITSELF
     if is_cell:
-        return Verdict.OTHER if head else Verdict.DOUBTFUL
+        return Verdict.OTHER if head and not head.startswith("/") else Verdict.DOUBTFUL
     if not head:
         return Verdict.ITSELF if _WRAPPINGS.issuperset(signs) else Verdict.DOUBTFUL
     if signs == "=" and _ASSIGNMENT.fullmatch(head):

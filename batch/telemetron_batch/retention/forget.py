@@ -22,9 +22,12 @@ from telemetron_batch.journal.removed_runs import HISTORY_NAME, history_draft, h
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.retention.addresses import AddressRewriter, parse_addresses
 from telemetron_batch.retention.forget_run import (
+    HAS_ADDRESS,
     files_with_addresses,
     forget_in_run,
     holds_or_unknown,
+    reason_to_name,
+    remaining_files,
     remove_leftovers,
 )
 from telemetron_batch.retention.run_files import foreign_files
@@ -131,6 +134,7 @@ class _Forgetting:
                     remove_leftovers(folder)
                     forget_in_run(folder, found, self.rewriter)
                     self._remove_plan_view(folder.name)
+                self._name_rest(folder)
         self._name_foreign(folder)
 
     @contextmanager
@@ -147,6 +151,13 @@ class _Forgetting:
     def _name_files(self, folder: Path, files: Sequence[Path], why: str) -> None:
         if files:
             self.result.remaining[str(folder)] = f"{why}, and it has an address ({files[0].name})"
+
+    def _name_rest(self, folder: Path) -> None:
+        """Search the files of a run again, and name those that still have, or may have, an address."""
+        for file in remaining_files(folder):
+            why = holds_or_unknown(file, self.rewriter)
+            if why and not (self.dry_run and why == HAS_ADDRESS):
+                self.result.remaining[str(file)] = why
 
     def _name_foreign(self, folder: Path) -> None:
         """Name the files in a run's folder that are not of this program, and a folder that is named for a person."""
@@ -173,12 +184,14 @@ class _Forgetting:
 
     def _forget_history(self) -> None:
         reports_dir = self.place.reports_dir
-        if not history_holds(reports_dir, self.rewriter):
-            return
-        self.result.changed.append(HISTORY_NAME)
-        if not self.dry_run:
-            with history_draft(reports_dir, self.place.folder) as draft:
-                draft.rewrite(self.rewriter)
+        if history_holds(reports_dir, self.rewriter):
+            self.result.changed.append(HISTORY_NAME)
+            if not self.dry_run:
+                with history_draft(reports_dir, self.place.folder) as draft:
+                    draft.rewrite(self.rewriter)
+        why = reason_to_name(lambda: history_holds(reports_dir, self.rewriter), self.rewriter)
+        if why and not (self.dry_run and why == HAS_ADDRESS):
+            self.result.remaining[str(reports_dir / HISTORY_NAME)] = why
 
     def _name_others(self, runs: set[Path]) -> None:
         """Name all other files with an address: of lists that are no runs yet, of runs that are not ours, of others."""

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from telemetron_batch.domain.errors import BatchError
 from telemetron_batch.journal.facts import Fact
@@ -15,7 +15,9 @@ from telemetron_batch.retention.addresses import AddressRewriter
 from telemetron_batch.retention.rewritten_files import file_holds, rewrite_file, rewritten_hash
 from telemetron_batch.retention.run_files import SANDBOX_NAME, is_leftover, own_files, temporary_folders
 
-_CALLS = "calls.arrow"
+HAS_ADDRESS: Final = "it has an address"
+_DOUBTFUL: Final = "it has what may be another person's address, written beside the one to forget; look at it"
+_CALLS: Final = "calls.arrow"
 
 
 def remove_leftovers(run: Path) -> None:
@@ -32,7 +34,7 @@ def files_with_addresses(run: Path, rewriter: AddressRewriter) -> list[Path]:
 
     Raises JournalError if a file cannot be searched.
     """
-    return [path for path in own_files(run) if not is_leftover(path.name) and _holds(path, rewriter)]
+    return [path for path in remaining_files(run) if _holds(path, rewriter)]
 
 
 def _holds(path: Path, rewriter: AddressRewriter) -> bool:
@@ -95,9 +97,22 @@ def _is_known(path: Path, known: list[str]) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() in known
 
 
+def remaining_files(run: Path) -> list[Path]:
+    """Return our files in a run's folder, without those that killed processes have left."""
+    return [path for path in own_files(run) if not is_leftover(path.name)]
+
+
 def holds_or_unknown(path: Path, rewriter: AddressRewriter) -> str:
-    """Return what to say of a file that has an address, or that cannot be searched; "" for any other."""
+    """Return what to say of a file that has or may have an address, or cannot be searched; "" for any other."""
+    return reason_to_name(lambda: _holds(path, rewriter), rewriter)
+
+
+def reason_to_name(holds: Callable[[], bool], rewriter: AddressRewriter) -> str:
+    """Return what to say of something that is searched, as `holds_or_unknown` does."""
+    rewriter.doubts = 0
     try:
-        return "it has an address" if _holds(path, rewriter) else ""
+        if holds():
+            return HAS_ADDRESS
     except (BatchError, OSError) as exc:
         return exc.reason if isinstance(exc, BatchError) else f"it cannot be read ({exc.strerror or exc})"
+    return _DOUBTFUL if rewriter.doubts else ""

@@ -22,7 +22,7 @@ from telemetron_batch.reports.cause_summaries import top_causes
 from telemetron_batch.reports.summary import Summary
 from telemetron_batch.reports.write_all import ReportOptions, reconcile, write_files
 from telemetron_batch.rows.rows import joined_pairs
-from telemetron_batch.run.history import RecordedRun, has_taken_any, recorded_runs
+from telemetron_batch.run.history import RecordedRun, has_taken_any, known_runs
 from telemetron_batch.run.publish import publish
 from telemetron_batch.storage.log import LOGGER
 
@@ -72,7 +72,7 @@ def _is_unexpected(config: RunConfig, journal: Journal, reconciliation: Reconcil
     for _, keys in journal.key_columns():
         first, end = end, end + keys.num_rows
         pairs.append(joined_pairs(keys.filter(pa.array(without[first:end]))))
-    others = recorded_runs(config.reports_dir, folder, LOGGER.warning)
+    others = known_runs(config.reports_dir, folder, LOGGER.warning)
     return not has_taken_any(pa.concat_arrays(pairs), config.api_identity, others, LOGGER.warning)
 
 

@@ -156,18 +156,21 @@ class RecordedRun:
 def recorded_runs(reports_dir: Path, excluding: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
     """Return all runs under a folder except one, by name, then the removed ones.
 
-    `warn` is called for journals that cannot be read.
+    `warn` is called for journals that cannot be read. Raises JournalError, DiskError or UntrustedRunError if the
+    history of the removed runs cannot be: nothing else knows of them.
     """
     read = [_recorded(folder, warn) for folder in run_folders(reports_dir, warn) if folder.name != excluding.name]
-    return [*(run for run in read if run is not None), *_removed(reports_dir, warn)]
-
-
-def _removed(reports_dir: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
     # Read after the folders: a run that is removed in between is found here.
+    removed = [RecordedRun.of_removed(reports_dir, one) for one in removed_runs(reports_dir)]
+    return [*(run for run in read if run is not None), *removed]
+
+
+def known_runs(reports_dir: Path, excluding: Path, warn: Callable[[str], None]) -> list[RecordedRun]:
+    """Return what `recorded_runs` does; no runs, and a call of `warn`, if the history cannot be read."""
     try:
-        return [RecordedRun.of_removed(reports_dir, one) for one in removed_runs(reports_dir)]
+        return recorded_runs(reports_dir, excluding, warn)
     except (JournalError, DiskError, UntrustedRunError) as exc:
-        warn(f"the runs that were removed are not compared with this one: {exc.reason}")
+        warn(f"earlier runs are not compared with this one: {exc.reason}")
         return []
 
 
