@@ -103,6 +103,13 @@ def test_an_empty_input_can_be_copied(desk: Desk) -> None:
     assert copy.fields["rows"] == 0
 
 
+def test_of_an_unknown_run_nothing_is_made(desk: Desk) -> None:
+    with pytest.raises(JournalError, match="there is no run"):
+        write_anonymous_copy(desk.folder / "reports" / "nosuch", desk.folder / "copy")
+    assert not (desk.folder / "copy").exists()
+    assert not (desk.folder / "reports" / "nosuch").exists()
+
+
 def test_a_folder_with_files_is_refused(desk: Desk) -> None:
     ran = run(desk)
     target = desk.folder / "copy"

@@ -227,6 +227,17 @@ def test_the_value_is_invalid_as_input_and_unknown_to_owners(archive: Archive) -
     assert "owner not found" in back.rows[0]["detail"]
 
 
+def test_verify_asks_nobody_about_a_person_who_was_forgotten(archive: Archive) -> None:
+    ran = archive.run(ROWS)
+    archive.forget(ANN)
+    archive.desk.server.seen.clear()
+    verified = archive.desk.verify(ran)
+    assert {one.customer for one in archive.desk.server.seen} <= {BOB, LEO, ""}
+    assert not any("forgotten" in f"{one}" for one in archive.desk.server.seen)
+    assert verified.outcomes == ran.outcomes
+    assert [row["verified"] for row in verified.rows] == ["", "yes", "", "yes"]
+
+
 def test_removed_runs_forget_too(archive: Archive) -> None:
     archive.run(ROWS, name=f"{ANN}-{{}}.csv")
     archive.run([(BOB, "SN-8", "assign")], name=f"{ANN}-{{}}.csv")

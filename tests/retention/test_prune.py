@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +13,9 @@ from click.testing import CliRunner
 from telemetron_batch.cli.commands import main
 from telemetron_batch.config.config import resolve
 from telemetron_batch.domain.answers import CustomerHoldings
-from telemetron_batch.domain.errors import BrakeError, JournalError, LockedError, UntrustedRunError
-from telemetron_batch.domain.stops import ExitCode
-from telemetron_batch.journal.layout import LOCK_NAME
+from telemetron_batch.domain.errors import BrakeError, DiskError, JournalError, LockedError, UntrustedRunError
+from telemetron_batch.domain.stops import MAKE_ROOM, ExitCode
+from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME
 from telemetron_batch.journal.removed_runs import HISTORY_NAME, read_removed_rows, read_removed_runs
 from telemetron_batch.retention import prune as prune_module
 from telemetron_batch.retention.prune import PruneRequest, prune
@@ -237,8 +238,9 @@ def test_two_commands_do_not_remove_at_the_same_time(archive: Archive) -> None:
     archive.run([HAS])
     (archive.reports / WORKPLACE).mkdir(mode=0o700)
     held = Lock.acquire(archive.reports / WORKPLACE / "lock", OWNER, "x")
-    with pytest.raises(LockedError):
-        archive.prune()
+    for command in (archive.prune, lambda: archive.forget(A)):
+        with pytest.raises(LockedError, match="wait until it has ended, and run the same command again"):
+            command()
     held.release()
 
 
@@ -292,7 +294,88 @@ def test_a_folder_that_others_can_write_to_stays(archive: Archive) -> None:
     (archive.reports / "n2" / "undo.csv").chmod(0o666)
     result = archive.prune()
     assert archive.runs == ["n1", "n2", "n3"]
+    assert "mode 0777" in result.left["n1"]
     assert "mode 0666" in result.left["n2"]
+    assert result.exit_code == ExitCode.ATTENTION
+
+
+@pytest.mark.parametrize("offset", [0, 4096])
+def test_a_run_whose_journal_is_damaged_stays_and_the_others_go(offset: int, archive: Archive) -> None:
+    for number in range(4):
+        archive.run([(A, f"SN-{number}", "assign")])
+    journal = archive.reports / "n2" / JOURNAL_NAME
+    with journal.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"x" * (journal.stat().st_size - offset))
+    result = archive.prune()
+    assert archive.runs == ["n2", "n4"]
+    assert ([*result.left], result.exit_code) == (["n2"], ExitCode.ATTENTION)
+
+
+def test_a_run_whose_rows_are_damaged_leaves_no_line(archive: Archive) -> None:
+    for number in range(4):
+        archive.run([(A, f"SN-{number}", "assign")])
+    with closing(sqlite3.connect(archive.reports / "n2" / JOURNAL_NAME, isolation_level=None)) as connection:
+        connection.execute("UPDATE row_blocks SET keys = x'00'")
+    result = archive.prune()
+    assert archive.runs == ["n2", "n4"]
+    assert [*result.left] == ["n2"]
+    assert [one.run_id for one in read_removed_runs(archive.reports)] == ["n1", "n3"]
+
+
+def test_a_full_disk_ends_it_at_once(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        archive.run([(A, f"SN-{number}", "assign")])
+
+    def refuse(_: object) -> None:
+        raise DiskError("the journal cannot be opened (disk I/O error)", MAKE_ROOM)
+
+    monkeypatch.setattr(prune_module, "read_run_facts", refuse)
+    ended = CliRunner().invoke(main, ["prune", "--keep", "0d", "--reports-dir", str(archive.reports)])
+    assert (ended.exit_code, archive.runs) == (3, ["n1", "n2", "n3"])
+    assert "make room" in ended.stderr
+
+
+def test_an_attention_file_that_was_edited_stays_until_it_was_fed_back(archive: Archive) -> None:
+    archive.run([(A, "", "assign")])
+    archive.run([HAS])
+    archive.run([HAS], again=True)
+    edited = archive.reports / "n1" / "attention.csv"
+    edited.write_bytes(edited.read_bytes().replace(b'""', b'"SN-7"', 1) + b"\n")
+    for dry_run in (True, False):
+        result = archive.prune(dry_run=dry_run)
+        assert "attention.csv was edited" in result.left["n1"]
+        assert result.exit_code == ExitCode.ATTENTION
+    assert archive.runs == ["n1", "n3"]
+    archive.desk.run(str(edited), run_id="back")
+    archive.prune()
+    assert "n1" not in archive.runs
+
+
+@pytest.mark.parametrize("harm", ["mode", "link", "damage"])
+def test_no_run_starts_with_a_history_that_cannot_be_believed(harm: str, archive: Archive) -> None:
+    archive.run([HAS], as_of="2026-05-01")
+    archive.run([(B, "SN-2", "assign")], as_of="2026-05-03")
+    archive.prune()
+    archive.desk.clock.skip(DAY)
+    history = archive.reports / HISTORY_NAME
+    if harm == "mode":
+        history.chmod(0o660)
+    elif harm == "link":
+        history.symlink_to(history.rename(archive.desk.folder / "elsewhere"))
+    else:
+        history.write_bytes(b"SQLite format 3\0" + b"x" * 4096)
+    advice = {"mode": "chmod", "link": "run: mv", "damage": r"mv .*history\.sqlite3\.damaged"}[harm]
+    for flags in ({"as_of": "2026-05-04"}, {"again": True}, {"out_of_order": True}, {"since_last": True}):
+        with pytest.raises((JournalError, UntrustedRunError), match=advice) as refused:
+            archive.run([(C, "SN-1", "assign")], **flags)
+        assert refused.value.exit_code == ExitCode.NOT_STARTED
+        assert archive.sent == set()
+    archive.run([(C, "SN-1", "assign")], again=True, out_of_order=True)
+    assert archive.sent == {(C, "SN-1", "assign")}
+    for command in (archive.prune, lambda: archive.forget(A)):
+        with pytest.raises((JournalError, UntrustedRunError), match=advice):
+            command()
 
 
 def test_the_history_is_private_and_one_of_somebody_else_is_not_believed(archive: Archive) -> None:
@@ -310,7 +393,7 @@ def test_the_history_is_private_and_one_of_somebody_else_is_not_believed(archive
     history.write_bytes(b"SQLite format 3\0" + b"x" * 4096)
     with pytest.raises(JournalError, match="damaged"):
         read_removed_runs(archive.reports)
-    night = archive.night([(B, "SN-2", "assign")])
+    night = archive.night([(B, "SN-2", "assign")], out_of_order=True)
     assert "damaged" in night.json["since"]["told"]
 
 

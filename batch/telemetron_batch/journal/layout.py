@@ -27,7 +27,12 @@ DESK_PLANS: Final = "plans"
 
 def run_folders(reports_dir: Path, warn: Callable[[str], None]) -> list[Path]:
     """Return the run folders in a reports folder, sorted by name. Calls `warn` for folders that are not ours."""
-    return [folder for folder in _folders(reports_dir) if _has_journal(folder, warn)]
+    return own_run_folders(reports_dir, lambda folder, reason: warn(f"run {folder.name} is passed over: {reason}"))
+
+
+def own_run_folders(reports_dir: Path, leave: Callable[[Path, str], None]) -> list[Path]:
+    """Return the run folders, sorted by name. Calls `leave` with those that are not ours, and why."""
+    return [folder for folder in _folders(reports_dir) if _has_journal(folder, leave)]
 
 
 def shard_folders(run: Path) -> list[Path]:
@@ -51,8 +56,8 @@ def _folders(reports_dir: Path) -> list[Path]:
     return [reports_dir / name for name in names]
 
 
-def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
-    """Return whether this is a run folder and ours. Calls `warn` if it is or may be a run folder that is not ours."""
+def _has_journal(folder: Path, leave: Callable[[Path, str], None]) -> bool:
+    """Return whether this is a run folder and ours. Calls `leave` if it is or may be a run folder that is not ours."""
     try:
         if not (folder / JOURNAL_NAME).exists():
             return False
@@ -63,5 +68,5 @@ def _has_journal(folder: Path, warn: Callable[[str], None]) -> bool:
         return (folder / JOURNAL_NAME).exists()
     except (UntrustedRunError, OSError) as exc:
         reason = exc.reason if isinstance(exc, UntrustedRunError) else f"{folder} cannot be read ({exc.strerror})"
-        warn(f"run {folder.name} is passed over: {reason}")
+        leave(folder, reason)
         return False

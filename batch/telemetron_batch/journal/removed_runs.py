@@ -141,6 +141,12 @@ class HistoryDraft:
         parts = ((number, part, encode_batch(batch)) for part, batch in enumerate(rows) if batch.num_rows)
         self._connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", parts)
 
+    def remove(self, run: RemovedRun) -> None:
+        """Remove the line of a run and its rows."""
+        number = self._number(run)
+        self._connection.execute("DELETE FROM rows WHERE run = ?", (number,))
+        self._connection.execute("DELETE FROM runs WHERE number = ?", (number,))
+
     def forget_all_rows(self) -> None:
         """Remove the rows of all runs, and note that they are not known any more."""
         for run in self.runs():

@@ -34,7 +34,7 @@ from telemetron_batch.reconciliation.reconcile import Reconciliation
 from telemetron_batch.reports.write_all import reconcile
 from telemetron_batch.rows.rows import RowBlock
 from telemetron_batch.run.finish import load_stop_reason
-from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, run_scratch
+from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run, open_journal, require_run, run_scratch
 from telemetron_batch.run.pipeline import require_begun
 from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.storage.atomic_file import atomic_write, disk_errors_in, make_private_dir
@@ -85,6 +85,7 @@ class AnonymousCopy:
 @translate_system_errors()
 def write_anonymous_copy(run: Path, target: Path) -> AnonymousCopy:
     """Write the copy of the run in a folder to another folder, which is new or empty. Raises BatchError."""
+    require_run(run)
     _require_empty(target)
     with (
         acquire_lease(lock_of_run(run), LockWaiter.no_wait(run.name)) as lease,

@@ -6,9 +6,10 @@ or a line; what was moved aside is deleted by the next command.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +21,16 @@ from telemetron_batch.domain.errors import (
     LockedError,
     UntrustedRunError,
 )
-from telemetron_batch.domain.stops import ExitCode
-from telemetron_batch.journal.layout import DESK, DESK_PLANS, UPLOAD_RECORD, UPLOADS, run_folders
-from telemetron_batch.journal.removed_runs import history_draft
+from telemetron_batch.domain.stops import MAKE_ROOM, ExitCode
+from telemetron_batch.journal.layout import DESK, DESK_PLANS, JOURNAL_NAME, UPLOAD_RECORD, UPLOADS, own_run_folders
+from telemetron_batch.journal.removed_runs import HistoryDraft, history_draft
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.retention.keep_rules import is_old, reasons_to_stay
-from telemetron_batch.retention.run_files import foreign_files
+from telemetron_batch.retention.run_files import edited_attention_files, foreign_files
 from telemetron_batch.retention.superseded_rows import leave_out_superseded
 from telemetron_batch.retention.workplace import Workplace, workplace
 from telemetron_batch.run.removal import RunFacts, read_run_facts, removal_line, removal_rows
+from telemetron_batch.run.removed import removed_runs
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.verification.answers import remove_expired_answers
 
@@ -72,6 +74,8 @@ class PruneResult:
     """Why old or unfinished runs stay, by run id."""
     left: dict[str, str] = field(default_factory=dict)
     """Why runs that should be removed could not be, by run id."""
+    inputs: set[str] = field(default_factory=set)
+    """SHA-256 of all files that finished runs have read."""
 
     @property
     def size(self) -> int:
@@ -127,32 +131,54 @@ def prune(
 def _survey(request: PruneRequest, now: float, warn: Callable[[str], None]) -> tuple[PruneResult, list[RunFacts]]:
     """Return what would happen, and the runs to remove, the oldest first."""
     result, runs = PruneResult(request.dry_run), list[RunFacts]()
-    for folder in run_folders(request.reports_dir, warn):
+    for folder in own_run_folders(request.reports_dir, partial(_leave, result, warn)):
         try:
             runs.append(read_run_facts(folder))
         except (JournalError, DiskError, UntrustedRunError) as exc:
-            warn(f"run {folder.name} is passed over: {exc.reason}")
+            _raise_if_full(exc)
+            if (folder / JOURNAL_NAME).exists():  # else it was removed meanwhile
+                result.left[folder.name] = exc.reason
     before = now - request.keep_s
     result.kept = {run.run_id: "it has not finished" for run in runs if not run.is_finished}
     result.kept |= reasons_to_stay(runs, before, _runs_of_uploads(request.reports_dir))
     old = [run for run in runs if is_old(run, before) and run.run_id not in result.kept]
+    result.inputs = {digest for run in runs if run.is_finished for digest in run.input_hashes}
+    result.inputs |= {digest for run in removed_runs(request.reports_dir) for digest in run.hashes}
     wanted = [run for run in old if _may_be_removed(run, result)]
     wanted.sort(key=lambda run: (run.ended_at or 0.0, run.run_id))
     result.removed = [_old_run(run) for run in wanted]
     return result, wanted
 
 
+def _leave(result: PruneResult, warn: Callable[[str], None], folder: Path, reason: str) -> None:
+    """Note in the result a run folder that is not ours; a link is no run folder, so `warn` is called."""
+    if folder.is_symlink():
+        warn(f"run {folder.name} is passed over: {reason}")
+    else:
+        result.left[folder.name] = reason
+
+
+def _raise_if_full(error: BatchError) -> None:
+    """Raise an error that concerns the whole disk, not one run."""
+    if isinstance(error, DiskError) and error.next_step == MAKE_ROOM:
+        raise error
+
+
 def _may_be_removed(run: RunFacts, result: PruneResult) -> bool:
-    """Return whether all that is in a run's folder is ours; note in the result what is not."""
+    """Return whether nobody misses what is in a run's folder; note in the result what somebody would."""
     try:
         foreign = foreign_files(run.folder)
-    except UntrustedRunError as exc:
+        edited = edited_attention_files(run.folder, run.attention_hashes, result.inputs)
+    except BatchError as exc:
+        _raise_if_full(exc)
         result.left[run.run_id] = str(exc)
         return False
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         result.left[run.run_id] = f"{run.folder / foreign[0]}{more} is not of this program; move it elsewhere"
-    return not foreign
+    elif edited:
+        result.left[run.run_id] = f"{edited[0]} was edited and no run has read it; run it, or move it elsewhere"
+    return not foreign and not edited
 
 
 def _old_run(run: RunFacts) -> OldRun:
@@ -166,8 +192,7 @@ def _remove_all(
     for first in range(0, len(wanted), _AT_ONCE):
         with ExitStack() as locks:
             held = [run for run in wanted[first : first + _AT_ONCE] if _hold(place, run, locks, result)]
-            _write_lines(place, held, request, now)
-            for run in held:
+            for run in _write_lines(place, held, request, result, now):
                 old = _old_run(run)
                 place.move_here(run.folder)
                 result.removed.append(old)
@@ -183,20 +208,36 @@ def _hold(place: Workplace, run: RunFacts, locks: ExitStack, result: PruneResult
             result.kept[run.run_id] = "it was changed just now"
             return False
     except BatchError as exc:
+        _raise_if_full(exc)
         reasons = result.kept if isinstance(exc, LockedError) else result.left
         reasons[run.run_id] = exc.reason
         return False
     return _may_be_removed(run, result)
 
 
-def _write_lines(place: Workplace, runs: Iterable[RunFacts], request: PruneRequest, now: float) -> None:
+def _write_lines(
+    place: Workplace, runs: Sequence[RunFacts], request: PruneRequest, result: PruneResult, now: float
+) -> list[RunFacts]:
+    """Write the lines of runs, and return these runs; note in the result which journals cannot be read."""
     if not runs:
-        return
+        return []
     with history_draft(request.reports_dir, place.folder) as draft:
-        for run in runs:
-            line = removal_line(run.folder, now, with_rows=not request.forget_devices)
-            draft.put(line, removal_rows(run.folder) if line.has_rows else ())
-            leave_out_superseded(draft, line)
+        return [run for run in runs if _write_line(draft, run, result, now, with_rows=not request.forget_devices)]
+
+
+def _write_line(draft: HistoryDraft, run: RunFacts, result: PruneResult, now: float, *, with_rows: bool) -> bool:
+    line = None
+    try:
+        line = removal_line(run.folder, now, with_rows=with_rows)
+        draft.put(line, removal_rows(run.folder) if with_rows else ())
+    except (JournalError, DiskError, UntrustedRunError) as exc:
+        _raise_if_full(exc)
+        if line is not None:
+            draft.remove(line)
+        result.left[run.run_id] = exc.reason
+        return False
+    leave_out_superseded(draft, line)
+    return True
 
 
 def _remove_plan_view(reports_dir: Path, run_id: str) -> None:

@@ -1,17 +1,18 @@
 """Which files in the folder of a run this program has made."""
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from telemetron_batch.domain.errors import untrusted_path_errors
+from telemetron_batch.domain.errors import system_error, untrusted_path_errors
 from telemetron_batch.journal.layout import JOURNAL_NAME, LOCK_NAME, SHARDS, UPLOAD_IN_RUN
 from telemetron_batch.reports.summary import FILES, PREVIEW, WORKBOOK
 from telemetron_batch.run.query_snapshot import SNAPSHOT_NAME
 from telemetron_batch.run.until import FIRST_START_FILE
-from telemetron_batch.storage.trusted_folders import require_file, require_folder
+from telemetron_batch.storage.trusted_folders import open_file, require_file, require_folder
 
 SANDBOX_NAME: Final = "sandbox.sqlite3"
 """The state of the embedded sandbox, in the folder of a run that used it."""
@@ -33,6 +34,7 @@ _PATTERNS: Final = re.compile(
     rf"attention(\.new[0-9]*)?\.(csv|xlsx)|({re.escape(JOURNAL_NAME)}|{re.escape(SANDBOX_NAME)})([-.][a-z-]+)?"
     r"|run\.lease\.[0-9]+|\.told-[0-9]+"
 )
+_ATTENTION: Final = re.compile(r"attention(\.new[0-9]*)?\.(csv|xlsx)")
 _TEMPORARY: Final = re.compile(r"\.(.+)\.new")
 """What `atomic_write` makes: the name of the file with a dot before and `.new` behind."""
 _FOLDERS: Final = re.compile(rf"{SHARDS}|{SHARDS}/[0-9]+|{UPLOAD_IN_RUN}")
@@ -54,6 +56,29 @@ def own_files(folder: Path) -> Iterator[Path]:
     for path, is_ours in _classified(folder, folder):
         if is_ours and path.is_file() and not path.name.startswith((LOCK_NAME, "run.lease")):
             yield path
+
+
+def edited_attention_files(folder: Path, written: Mapping[str, Sequence[str]], known: Container[str]) -> list[str]:
+    """Return the attention files in a run's folder that a person has edited, and that no run has read as they are.
+
+    `written` are the hashes of those that this program wrote, by name; `known` are those of the inputs of runs.
+    Raises UntrustedRunError if a file is not ours, and PathError if it cannot be read.
+    """
+    found = []
+    for path in own_files(folder):
+        if path.parent == folder and _ATTENTION.fullmatch(path.name):
+            digest = _hash_of(path)
+            if digest not in written.get(path.name, ()) and digest not in known:
+                found.append(path.name)
+    return found
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise system_error(exc) from exc
 
 
 def temporary_folders(folder: Path) -> Iterator[Path]:

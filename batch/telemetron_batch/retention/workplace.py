@@ -68,7 +68,10 @@ def workplace(reports_dir: Path, clock: Clock) -> Iterator[Workplace]:
         raise ConfigError(f"there is no folder {reports_dir}", "check --reports-dir")
     folder = make_private_dir(reports_dir / WORKPLACE)
     owner = LockOwner(os.getpid(), iso(clock.wall()), "prune or forget")
-    lock = Lock.acquire(folder / "lock", owner, f"what is kept in {reports_dir}")
+    try:
+        lock = Lock.acquire(folder / "lock", owner, f"what is kept in {reports_dir}")
+    except LockedError as exc:
+        raise LockedError(exc.reason, "wait until it has ended, and run the same command again") from exc
     try:
         place = Workplace(reports_dir, owner)
         place.finish_removals()

@@ -19,7 +19,7 @@ from telemetron_batch.run.approval import ApprovalRequest
 from telemetron_batch.run.delta_history import find_delta, job_identity
 from telemetron_batch.run.history import recorded_runs
 from telemetron_batch.run.plan_note import SUFFIX
-from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content
+from telemetron_batch.run.prepare import non_defaults, refuse_repeated_content, refuses_repeats
 from telemetron_batch.run.preview import check_look, look_before_sending
 from telemetron_batch.run.replan import summarize_from_journal
 from telemetron_batch.run.save_plan import record_saved_plan, require_same_plan
@@ -108,7 +108,7 @@ def _require_same_basis(plan: Plan, send_context: SendContext) -> None:
 def _require_new_content(send_context: SendContext) -> None:
     """Raise BrakeError if another run has processed the content since the plan was saved."""
     config, observer = send_context.config, send_context.observer
-    if config.sandbox:
+    if config.sandbox or not refuses_repeats(config):
         return
     others = recorded_runs(config.reports_dir, config.folder, partial(observer.on_message, "warning"))
     refuse_repeated_content(config, send_context.journal.input_files, others, observer)

@@ -238,7 +238,7 @@ def _check_history(
     config: RunConfig, loaded: Loaded, run: RecordedRun, draft: JournalDraft, observer: RunObserver
 ) -> None:
     """Raise BrakeError if the journals of earlier runs are a reason not to send this input."""
-    needs_history = not config.brakes.out_of_order or _refuses_repeats(config)
+    needs_history = not config.brakes.out_of_order or refuses_repeats(config)
     if config.sandbox or not needs_history:
         return
     skipped_runs: list[str] = []
@@ -252,8 +252,8 @@ def _check_history(
         check_order(run, others, draft.key_columns, _warning(observer))
 
 
-def _refuses_repeats(config: RunConfig) -> bool:
-    # With --since-last the same export again means that nothing has changed.
+def refuses_repeats(config: RunConfig) -> bool:
+    """Return whether content that was processed is refused; with --since-last it means that nothing has changed."""
     return not (config.brakes.again or config.since_last)
 
 
@@ -261,7 +261,7 @@ def refuse_repeated_content(
     config: RunConfig, files: Sequence[InputFile], others: Sequence[RecordedRun], observer: RunObserver
 ) -> None:
     """Raise BrakeError if a finished run has processed this content, unless that is wanted."""
-    if not _refuses_repeats(config) or not any(file.rows for file in files):
+    if not refuses_repeats(config) or not any(file.rows for file in files):
         return
     former = previous_run_of_same_content(files, config.api_identity, others)
     if former is not None and not observer.confirm_repeat(former):

@@ -1,8 +1,8 @@
 """What is known of a finished run when its folder is about to be removed: its line, and the rows that it sent."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,10 @@ class RunFacts:
     """Its input files, as they were named."""
     is_published: bool
     """Whether its files are where `--publish` wants them, if anywhere."""
+    input_hashes: tuple[str, ...] = ()
+    """SHA-256 of its input files."""
+    attention_hashes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """SHA-256 of its attention files as this program has written them, by name."""
 
     @property
     def run_id(self) -> str:
@@ -77,6 +81,8 @@ def read_run_facts(folder: Path) -> RunFacts:
             uses_since_last=fact(Fact.SINCE) is not None,
             inputs=tuple(Path(file["path"]) for file in fact(Fact.INPUTS) or () if file.get("path")),
             is_published=_is_published(fact),
+            input_hashes=tuple(file["sha256"] for file in fact(Fact.INPUTS) or ()),
+            attention_hashes=fact(Fact.ATTENTION_HASHES) or {},
         )
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from telemetron_batch.api.attempt_gate import StopSignal
 from telemetron_batch.domain.answers import CustomerHoldings
+from telemetron_batch.domain.forgotten import is_forgotten
 from telemetron_batch.journal.facts import Fact
 from telemetron_batch.journal.journal import Journal
 from telemetron_batch.planning.plan import Plan
@@ -33,6 +34,8 @@ class Targets:
     """Those not queried yet, first those that can be queried now."""
     queried: int
     """Number of those that a stopped verification has queried."""
+    forgotten: int = 0
+    """Number of customers that are not queried, because their addresses were forgotten."""
 
 
 async def find_targets(plan: Plan, journal: Journal, limits: RunLimits, stop_signal: StopSignal) -> Targets | None:
@@ -70,8 +73,9 @@ class _TargetFinder:
         codes = codes[order]
         customers = self.plan.all_customer_emails().take(codes).to_pylist()
         queried = {one.customer for one in self._reusable_queries(dict(zip(customers, codes.tolist(), strict=True)))}
-        remaining = zip(due[codes].tolist(), customers, strict=True)
-        return Targets([one for one in remaining if one[1] not in queried], len(queried))
+        known = [one for one in zip(due[codes].tolist(), customers, strict=True) if not is_forgotten(one[1])]
+        forgotten = len(customers) - len(known)
+        return Targets([one for one in known if one[1] not in queried], len(queried), forgotten)
 
     def _raise_if_stopped(self) -> None:
         if self.stop_signal:

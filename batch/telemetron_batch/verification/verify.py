@@ -35,6 +35,9 @@ async def verify_in_session(send_context: SendContext, session: Session) -> None
     targets = await find_targets(send_context.plan, journal, limits, gate.stop_signal)
     if targets is None:
         return
+    if targets.forgotten:
+        number = "1 customer is" if targets.forgotten == 1 else f"{targets.forgotten:,} customers are"
+        send_context.observer.on_message("warning", f"{number} not verified: the address was forgotten")
     verifier = Verifier(targets, journal, session.customer_query, gate, limits.concurrency)
     verifier.on_query = [session.rate_limiter.save_periodically]
     tracker = ProgressTracker(verifier.counters, gate, sending.process_rate, send_context.clock.wall)
