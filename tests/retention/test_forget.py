@@ -232,8 +232,8 @@ def test_verify_asks_nobody_about_a_person_who_was_forgotten(archive: Archive) -
     archive.forget(ANN)
     archive.desk.server.seen.clear()
     verified = archive.desk.verify(ran)
-    assert {one.customer for one in archive.desk.server.seen} <= {BOB, LEO, ""}
-    assert not any("forgotten" in f"{one}" for one in archive.desk.server.seen)
+    assert len(archive.desk.server.seen) == 2
+    assert "forgotten" not in str(archive.desk.server.seen)
     assert verified.outcomes == ran.outcomes
     assert [row["verified"] for row in verified.rows] == ["", "yes", "", "yes"]
 

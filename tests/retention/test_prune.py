@@ -316,7 +316,7 @@ def test_a_run_whose_rows_are_damaged_leaves_no_line(archive: Archive) -> None:
     for number in range(4):
         archive.run([(A, f"SN-{number}", "assign")])
     with closing(sqlite3.connect(archive.reports / "n2" / JOURNAL_NAME, isolation_level=None)) as connection:
-        connection.execute("UPDATE row_blocks SET keys = x'00'")
+        connection.execute("UPDATE blocks SET keys = x'00'")
     result = archive.prune()
     assert archive.runs == ["n2", "n4"]
     assert [*result.left] == ["n2"]

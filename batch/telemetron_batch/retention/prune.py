@@ -23,14 +23,13 @@ from telemetron_batch.domain.errors import (
 )
 from telemetron_batch.domain.stops import MAKE_ROOM, ExitCode
 from telemetron_batch.journal.layout import DESK, DESK_PLANS, JOURNAL_NAME, UPLOAD_RECORD, UPLOADS, own_run_folders
-from telemetron_batch.journal.removed_runs import HistoryDraft, history_draft
+from telemetron_batch.journal.removed_runs import HistoryDraft, history_draft, read_removed_runs
 from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.retention.keep_rules import is_old, reasons_to_stay
 from telemetron_batch.retention.run_files import edited_attention_files, foreign_files
 from telemetron_batch.retention.superseded_rows import leave_out_superseded
 from telemetron_batch.retention.workplace import Workplace, workplace
 from telemetron_batch.run.removal import RunFacts, read_run_facts, removal_line, removal_rows
-from telemetron_batch.run.removed import removed_runs
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.verification.answers import remove_expired_answers
 
@@ -143,7 +142,7 @@ def _survey(request: PruneRequest, now: float, warn: Callable[[str], None]) -> t
     result.kept |= reasons_to_stay(runs, before, _runs_of_uploads(request.reports_dir))
     old = [run for run in runs if is_old(run, before) and run.run_id not in result.kept]
     result.inputs = {digest for run in runs if run.is_finished for digest in run.input_hashes}
-    result.inputs |= {digest for run in removed_runs(request.reports_dir) for digest in run.hashes}
+    result.inputs |= {digest for run in read_removed_runs(request.reports_dir) for digest in run.hashes}
     wanted = [run for run in old if _may_be_removed(run, result)]
     wanted.sort(key=lambda run: (run.ended_at or 0.0, run.run_id))
     result.removed = [_old_run(run) for run in wanted]
