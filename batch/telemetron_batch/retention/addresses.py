@@ -5,7 +5,7 @@ joann@example.com does not contain ann@example.com.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Final
@@ -96,7 +96,7 @@ class AddressRewriter:
 
     def _replaced(self, content: bytes) -> bytes:
         for number, (pattern, values, encoding) in enumerate(self._patterns):
-            addresses = [address for address, _ in self._values[number // 2 * _AT_ONCE :][:_AT_ONCE]]
+            addresses = [address for address, _ in self._values[number // len(_PATTERNS_OF) * _AT_ONCE :][:_AT_ONCE]]
             content = pattern.sub(partial(self._value_of, encoding, addresses, values), content)
         return content
 
@@ -105,10 +105,17 @@ class AddressRewriter:
     ) -> bytes:
         """Return the value for what a pattern has found; the same bytes where they are part of another address."""
         content = found.string
-        before = _decode(content[max(0, found.start() - _CONTEXT) : found.start()], encoding)
-        after = _decode(content[found.end() : found.end() + _CONTEXT], encoding)
+        before = content[max(0, found.start() - _CONTEXT) : found.start()]
+        if encoding == "utf-16-le":  # here and below: an odd number of bytes is the other order of bytes
+            before = before[len(before) % 2 :]
+        elif encoding == "utf-16-be" and len(before) % 2:
+            before = b"\0" + before
+        after = content[found.end() : found.end() + _CONTEXT]
+        if encoding == "utf-16-le" and len(after) % 2:
+            after += b"\0"
         assert found.lastindex is not None  # noqa: S101 - every alternative is a group
-        verdict = judge(before, _decode(found[0], encoding), after, addresses[found.lastindex - 1])
+        left, written, right = (_decode(one, encoding) for one in (before, found[0], after))
+        verdict = judge(left, written, right, addresses[found.lastindex - 1])
         self.doubts += verdict is Verdict.DOUBTFUL
         return values[found.lastindex - 1] if verdict is Verdict.ITSELF else found[0]
 
@@ -159,7 +166,9 @@ class AddressRewriter:
     def _quick_patterns(self) -> list[bytes]:
         """Patterns that the library of Arrow searches for fast; they match a little more than addresses."""
         return [
-            b"|".join(_narrow(address) + b"|" + _wide(address) for address, _ in self._values[first : first + _AT_ONCE])
+            b"|".join(
+                pattern(address) for address, _ in self._values[first : first + _AT_ONCE] for pattern, _ in _PATTERNS_OF
+            )
             for first in range(0, len(self._values), _AT_ONCE)
         ]
 
@@ -169,7 +178,7 @@ class AddressRewriter:
         found: list[tuple[re.Pattern[bytes], Sequence[bytes], str]] = []
         for first in range(0, len(self._values), _AT_ONCE):
             some = self._values[first : first + _AT_ONCE]
-            for pattern, encoding in ((_narrow, "utf-8"), (_wide, "utf-16-le")):
+            for pattern, encoding in _PATTERNS_OF:
                 either = b"|".join(b"(" + pattern(address) + b")" for address, _ in some)
                 values = [value.decode().encode(encoding) for _, value in some]
                 found.append((re.compile(either), values, encoding))
@@ -227,17 +236,28 @@ def _percent(byte: int) -> bytes:
     return b"%%(?i:%02x)" % byte
 
 
-def _wide(address: str) -> bytes:
-    """Return the pattern of an address in UTF-16; ASCII in either byte order, as the zeros around it fit both."""
-    return b"".join(map(_wide_forms, normalized("NFC", address)))
+def _wide(address: str, encoding: str) -> bytes:
+    """Return the pattern of an address in UTF-16."""
+    return b"".join(_wide_forms(letter, encoding) for letter in normalized("NFC", address))
 
 
-def _wide_forms(letter: str) -> bytes:
+def _wide_forms(letter: str, encoding: str) -> bytes:
     cases = [one for one in dict.fromkeys((letter, letter.lower(), letter.upper())) if len(one) == 1]
-    forms = dict.fromkeys(normalized(form, one).encode("utf-16-le") for one in cases for form in ("NFC", "NFD"))
+    forms = dict.fromkeys(normalized(form, one).encode(encoding) for one in cases for form in ("NFC", "NFD"))
     return b"(?:" + b"|".join(map(_bytes_pattern, forms)) + b")"
 
 
 def _bytes_pattern(content: bytes) -> bytes:
     """Return the pattern of these bytes, in a form that all regular expressions understand."""
     return b"".join(b"\\x%02x" % byte for byte in content)
+
+
+_PATTERNS_OF: Final[Sequence[tuple[Callable[[str], bytes], str]]] = (
+    (_narrow, "utf-8"),
+    (partial(_wide, encoding="utf-16-le"), "utf-16-le"),
+    (partial(_wide, encoding="utf-16-be"), "utf-16-be"),
+)
+"""How the pattern of an address is made for each encoding.
+
+ASCII in UTF-16 fits both orders of bytes, but for its end.
+"""
