@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PRUNE_CODES = {
     ExitCode.DONE: "All old runs that nothing needs are removed.",
-    ExitCode.ATTENTION: "Some old runs hold files of others, or are not yours: they are named and stay.",
+    ExitCode.ATTENTION: "Some runs are not yours, damaged, edited, or hold files of others: they are named and stay.",
     ExitCode.NOT_STARTED: "The options cannot be used, or the answer was no: nothing was removed.",
     ExitCode.STOPPED: "The disk refused to write; run the same command again.",
     ExitCode.LOCKED: "Another prune or forget uses this reports folder.",
