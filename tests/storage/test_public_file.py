@@ -19,11 +19,13 @@ def test_everybody_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.prom").stat().st_mode) == 0o644
 
 
-def test_a_link_of_that_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "other").write_bytes(b"keep")
-    (tmp_path / "a.prom").symlink_to("other")
-    write_public(tmp_path / "a.prom", b"new")
-    assert ((tmp_path / "other").read_bytes(), (tmp_path / "a.prom").is_symlink()) == (b"keep", False)
+def test_a_link_of_that_name_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "t.prom").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError, match="no regular file"):
+        write_public(tmp_path / "t.prom", b"new")
+    assert (tmp_path / "victim").read_text() == "kept"
+    assert (tmp_path / "t.prom").is_symlink()
 
 
 def test_the_old_file_stays_if_the_new_one_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
