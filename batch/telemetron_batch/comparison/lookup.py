@@ -26,7 +26,7 @@ from telemetron_batch.planning.brakes import check_age, check_rows, check_traile
 from telemetron_batch.run.locking import LockWaiter, acquire_locks, locks_of_key
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sending.session import SessionContext
+from telemetron_batch.sending.session import SessionContext, shown_events
 from telemetron_batch.storage.atomic_file import disk_errors_in
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.spill import Scratch
@@ -145,16 +145,11 @@ class Lookup:
 
     def _session_context(self) -> SessionContext:
         observer = self.surroundings.observer
-
-        def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
-            if is_shown:
-                observer.on_message(kind, text)
-
         return SessionContext(
             config=self.request.config,
             observer=observer,
             clock=self.surroundings.clock,
-            on_event=on_event,
+            on_event=shown_events(observer),
         )
 
 

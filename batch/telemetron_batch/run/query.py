@@ -1,6 +1,5 @@
 """Ask the API what one customer holds, under the lock of the key and at its rate."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from telemetron_batch.api.target import ApiTarget
@@ -12,7 +11,7 @@ from telemetron_batch.journal.resume_hint import translate_system_errors
 from telemetron_batch.run.locking import LockWaiter, acquire_locks, locks_of_key
 from telemetron_batch.run.requirements import require_can_send
 from telemetron_batch.sending.observer import RunObserver
-from telemetron_batch.sending.session import Session, SessionContext, connect, run_until_stopped
+from telemetron_batch.sending.session import Session, SessionContext, connect, run_until_stopped, shown_events
 from telemetron_batch.storage.clock import Clock, RealClock
 
 _NAME = "query"
@@ -30,7 +29,7 @@ def query_customer(
         raise ConfigError(what, "start one with telemetron-batch sandbox, and give its URL as --base-url")
     require_can_send(config, clock)
     waiter = LockWaiter.of(replace(config, run_id=_NAME), clock, observer)
-    context = SessionContext(config=config, observer=observer, clock=clock, on_event=_on_event(observer))
+    context = SessionContext(config=config, observer=observer, clock=clock, on_event=shown_events(observer))
     with acquire_locks(locks_of_key(config), waiter):
         holdings, stop = clock.run(_fetch(context, customer))
     if holdings is None or holdings.devices is None:
@@ -47,14 +46,6 @@ async def _fetch(context: SessionContext, customer: str) -> tuple[CustomerHoldin
     async with connect(context, ApiTarget.of(context.config, None)) as session:
         await run_until_stopped(fetch(session), session.gate.stop_signal)
         return (found[0] if found else None), session.gate.stop_signal.stop
-
-
-def _on_event(observer: RunObserver) -> Callable[..., None]:
-    def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
-        if is_shown:
-            observer.on_message(kind, text)
-
-    return on_event
 
 
 def _error(customer: str, holdings: CustomerHoldings | None, stop: Stop | None) -> QueryError:

@@ -194,12 +194,23 @@ def run_limits(send_context: SendContext) -> RunLimits:
     )
 
 
+def shown_events(observer: RunObserver) -> EventSink:
+    """Return a sink that shows events to the observer and records them nowhere."""
+
+    def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
+        if is_shown:
+            observer.on_message(kind, text)
+
+    return on_event
+
+
 def _event_sink(send_context: SendContext) -> EventSink:
+    show = shown_events(send_context.observer)
+
     def on_event(kind: str, text: str, *, is_shown: bool = True) -> None:
         send_context.journal.record_event(send_context.clock.wall(), kind, text)
         LOGGER.info(text, extra={"kind": kind})
-        if is_shown:
-            send_context.observer.on_message(kind, text)
+        show(kind, text, is_shown=is_shown)
 
     return on_event
 
