@@ -36,7 +36,7 @@ from telemetron_batch.planning.delta import RowDeltaState
 from telemetron_batch.reconciliation.answered import reconcile_answers
 from telemetron_batch.reconciliation.owner_words import owner_words
 from telemetron_batch.rows.owner_claims import CLAIM_SCHEMA, ClaimKind, ClaimSink, WantedDevices
-from telemetron_batch.run.delta_history import account_hash_of, decoded_column
+from telemetron_batch.run.delta_history import LATE_EFFECT_S, account_hash_of, decoded_column
 from telemetron_batch.run.history import RecordedRun
 from telemetron_batch.run.removed import removed_runs
 from telemetron_batch.run.replan import replan_from_journal
@@ -44,7 +44,6 @@ from telemetron_batch.storage.lease_files import is_in_use, remote_holder
 from telemetron_batch.storage.lock import organisation_name
 from telemetron_batch.storage.spill import Scratch
 
-_LATE_EFFECT_S: Final = 900.0
 _ADVICE: Final = "move its folder away if it is of no use, or name an owners file"
 _REPORT: Final = "report the run, then repeat the command"
 _GIVES: Final = {Action.ASSIGN: OwnerWord.GIVEN, Action.UNASSIGN: OwnerWord.TAKEN}
@@ -300,7 +299,7 @@ def _time_of(folder: Path, journal: JournalReader) -> RunTime:
     is_active |= bool(shards) and journal.fact(Fact.ENDED_AT) is None
     started = journal.fact(Fact.STARTED_AT, 0.0)
     began, ended = journal.acting_span() or (started, started)
-    return RunTime(began, ended, journal.fact(Fact.LATE_EFFECT_S) or _LATE_EFFECT_S, is_active)
+    return RunTime(began, ended, journal.fact(Fact.LATE_EFFECT_S) or LATE_EFFECT_S, is_active)
 
 
 def _unreadable(folder: Path, error: BatchError) -> JournalError:
