@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.lease import TAKEOVER_AFTER_S, Lease, LeaseAcquirer
 from telemetron_batch.storage.lease_files import LeaseOwner, is_in_use, remote_holder
 from telemetron_batch.storage.lock import Lock, LockOwner, key_fingerprint, lock_folders, organisation_name
+from telemetron_batch.storage.log import log_to_file
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.trusted_folders import require_files, require_folder
 
@@ -68,6 +69,12 @@ def run_scratch(folder: Path, lease: Lease) -> Iterator[Scratch]:
         require_folder(room)
     with Scratch(room) as scratch:
         yield scratch
+
+
+def run_log(config: RunConfig, folder: Path, lease: Lease) -> AbstractContextManager[None]:
+    """Return a context in which the program writes the run's log, without secrets, while the lease is valid."""
+    later, may_write = config.key_source.known_keys, lambda: lease.is_valid
+    return log_to_file(folder / "run.log", *config.secrets, later=later, may_write=may_write)
 
 
 @contextmanager

@@ -52,13 +52,14 @@ from telemetron_batch.run.locking import (
     lock_of_run,
     open_journal,
     run_folder,
+    run_log,
     run_scratch,
 )
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.prepare import (
     content_run_id,
-    create_run_from_files,
+    create_run,
     new_run_id,
     non_defaults,
 )
@@ -76,7 +77,7 @@ from telemetron_batch.storage.clock import Clock, RealClock
 from telemetron_batch.storage.commands import command as shell_command
 from telemetron_batch.storage.lease import Lease
 from telemetron_batch.storage.lease_files import is_in_use, remove_dead_local_lease
-from telemetron_batch.storage.log import LOGGER, log_to_file
+from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.spill import Scratch
 from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.storage.trusted_folders import shared_with_group
@@ -178,19 +179,14 @@ def _run_in(folder: Path, resources: Resources) -> Summary:
     plan = None
     if not (folder / JOURNAL_NAME).exists():
         with with_query_result(config, folder, clock) as config:
-            plan = create_run_from_files(config, resources.scratch, observer, clock)
+            plan = create_run(config, resources.scratch, observer, clock)
     config = replace(config, files=())  # from here on the journal is the input
     with open_journal(folder, resources.lease) as journal, errors_as_stop_if_sent(journal):
         finished = _summary_if_finished(config, folder, journal)
         if finished is not None:  # by another process while this one waited for the lock
             command.end.is_repeated = True
             return publish(config.publish, journal, finished)
-        with log_to_file(
-            folder / "run.log",
-            *config.secrets,
-            later=config.key_source.known_keys,
-            may_write=lambda: resources.lease.is_valid,
-        ):
+        with run_log(config, folder, resources.lease):
             if plan is None:
                 plan = replan_from_journal(journal, resources.scratch)
                 _keep_order(config, plan, journal, observer)
@@ -322,9 +318,7 @@ def verify(
         acquire_run_and_key(config, folder, clock, observer) as lease,
         open_journal(folder, lease) as journal,
         errors_as_stop_if_sent(journal),
-        log_to_file(
-            folder / "run.log", *config.secrets, later=config.key_source.known_keys, may_write=lambda: lease.is_valid
-        ),
+        run_log(config, folder, lease),
         run_scratch(folder, lease) as scratch,
     ):
         if journal.is_in_shards and journal.fact(Fact.ENDED_AT) is None:

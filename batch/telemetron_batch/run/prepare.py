@@ -32,7 +32,7 @@ from telemetron_batch.run.feed_back import find_original_input
 from telemetron_batch.run.history import RecordedRun, previous_run_of_same_content, recorded_runs
 from telemetron_batch.run.metadata import delta_metadata, input_hashes, job_metadata, run_facts, spool_in
 from telemetron_batch.run.order_guard import check_order
-from telemetron_batch.run.query_snapshot import QUERY_NAME, as_query, named_as_query, with_query_result
+from telemetron_batch.run.query_snapshot import QUERY_NAME, as_query, named_as_query
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.atomic_file import DiskReserve, disk_errors_in, require_free_space
 from telemetron_batch.storage.clock import Clock
@@ -106,20 +106,9 @@ def create_run(
 ) -> Plan:
     """Load the input into a new journal, plan it, check the brakes, ask, and publish the journal.
 
-    `make_extra_facts` is called last before that; what it returns is added to the journal's facts. Raises BatchError.
+    The input of a query is its result: call this within `with_query_result`. `make_extra_facts` is called last before
+    the journal is published; what it returns is added to its facts. Raises BatchError.
     """
-    with with_query_result(config, config.folder, clock) as config:
-        return create_run_from_files(config, scratch, observer, clock, make_extra_facts)
-
-
-def create_run_from_files(
-    config: RunConfig,
-    scratch: Scratch,
-    observer: RunObserver,
-    clock: Clock,
-    make_extra_facts: Callable[["DraftedRun"], Mapping[str, object]] = lambda _: {},
-) -> Plan:
-    """Do the same with an input that is there: files, or the result of a query. Raises BatchError."""
     folder = config.folder
     if not config.files:
         raise JournalError(f"there is no run in {folder}", "name its id or its folder")

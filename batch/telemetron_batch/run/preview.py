@@ -21,7 +21,7 @@ from telemetron_batch.planning.delta import encode_column
 from telemetron_batch.planning.plan import Plan
 from telemetron_batch.reports.csv_files import write_preview
 from telemetron_batch.reports.summary import PREVIEW
-from telemetron_batch.run.locking import acquire_run_and_key, open_journal, run_scratch
+from telemetron_batch.run.locking import acquire_run_and_key, open_journal, run_log, run_scratch
 from telemetron_batch.run.open_api import open_api
 from telemetron_batch.run.replan import replan_from_journal
 from telemetron_batch.run.requirements import require_can_send
@@ -29,7 +29,6 @@ from telemetron_batch.run.save_plan import SavedPlan, save_plan
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.sending.session import LOOK_VALID_S, SendContext
 from telemetron_batch.storage.clock import Clock, RealClock
-from telemetron_batch.storage.log import log_to_file
 from telemetron_batch.storage.system_users import SystemUsers
 from telemetron_batch.verification.preview import preview_rows
 from telemetron_batch.verification.previewer import query_customers
@@ -54,12 +53,7 @@ def preview_plan(
     with (
         acquire_run_and_key(config, saved.folder, clock, observer) as lease,
         open_journal(saved.folder, lease) as journal,
-        log_to_file(
-            saved.folder / "run.log",
-            *config.secrets,
-            later=config.key_source.known_keys,
-            may_write=lambda: lease.is_valid,
-        ),
+        run_log(config, saved.folder, lease),
         run_scratch(saved.folder, lease) as scratch,
     ):
         if journal.has_attempts():

@@ -27,6 +27,7 @@ from telemetron_batch.run.locking import LockWaiter, acquire_lease, lock_of_run,
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.plan_note import PlanNote
 from telemetron_batch.run.prepare import DraftedRun, content_run_id, create_run, new_run_id
+from telemetron_batch.run.query_snapshot import with_query_result
 from telemetron_batch.run.replan import replan_from_journal, summarize_from_journal
 from telemetron_batch.sending.observer import RunObserver
 from telemetron_batch.storage.approval_folder import approvals_folder, make_approvals_folder
@@ -100,7 +101,9 @@ def save_plan(
             plan = None
             if not (folder / JOURNAL_NAME).exists():
                 _make_approvals_folder(config)
-                plan = create_run(config, scratch, observer, clock, partial(_facts_of_saved_plan, config, clock, users))
+                make_facts = partial(_facts_of_saved_plan, config, clock, users)
+                with with_query_result(config, folder, clock) as with_files:
+                    plan = create_run(with_files, scratch, observer, clock, make_facts)
                 config = replace(config, files=())
             with open_journal(folder, lease) as journal:
                 _require_one_process(journal)

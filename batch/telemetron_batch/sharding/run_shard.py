@@ -24,7 +24,7 @@ from telemetron_batch.journal.layout import JOURNAL_NAME
 from telemetron_batch.journal.resume_hint import errors_as_stop_if_sent, translate_system_errors
 from telemetron_batch.reports.summary import ShardSummary
 from telemetron_batch.run.finish import serialize_stop
-from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal
+from telemetron_batch.run.locking import LockWaiter, acquire_lease, acquire_locks, locks_of_key, open_journal, run_log
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.replan import check_order_again
 from telemetron_batch.run.requirements import (
@@ -60,7 +60,7 @@ from telemetron_batch.sharding.shard_plan import (
 from telemetron_batch.storage.clock import Clock, RealClock, iso
 from telemetron_batch.storage.commands import shard_command
 from telemetron_batch.storage.lease import Lease
-from telemetron_batch.storage.log import LOGGER, log_to_file
+from telemetron_batch.storage.log import LOGGER
 from telemetron_batch.storage.trusted_folders import shared_with_group
 from telemetron_batch.verification.answers import forget_answers
 
@@ -105,9 +105,7 @@ def _run_shard(
         acquire_lease(lock_of_shard(run, one.number), LockWaiter.of(config, clock, observer)) as lease,
         _own_journal(run, one, extent, lease) as journal,
         errors_as_stop_if_sent(journal),
-        log_to_file(
-            folder / "run.log", *config.secrets, later=config.key_source.known_keys, may_write=lambda: lease.is_valid
-        ),
+        run_log(config, folder, lease),
     ):
         work = _ShardRun(config, run, layout, one, journal, observer, clock, lease, transport, clock.wall())
         work.check_order(phase)

@@ -27,6 +27,7 @@ from telemetron_batch.run.locking import (
 )
 from telemetron_batch.run.metadata import ensure_same_run
 from telemetron_batch.run.prepare import DraftedRun, create_run, new_run_id
+from telemetron_batch.run.query_snapshot import with_query_result
 from telemetron_batch.run.replan import replan_from_journal, summarize_from_journal
 from telemetron_batch.run.requirements import require_key
 from telemetron_batch.sending.observer import RunObserver
@@ -110,7 +111,8 @@ def plan_shards(config: RunConfig, *, observer: RunObserver | None = None, clock
     ):
         plan = None
         if not (folder / JOURNAL_NAME).exists():
-            plan = create_run(config, scratch, observer, clock, partial(_write_shard_files, config, folder))
+            with with_query_result(config, folder, clock) as with_files:
+                plan = create_run(with_files, scratch, observer, clock, partial(_write_shard_files, config, folder))
             config = replace(config, files=())
         with open_journal(folder, lease) as journal:
             layout = _require_same_layout(config, journal, folder)
