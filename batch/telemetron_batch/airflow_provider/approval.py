@@ -32,8 +32,8 @@ DEFAULT_TIMEOUT: Final = timedelta(days=1)
 class ApprovableOperator(SendingOperator, ReportingOperator):
     """A task that makes a run, if wanted only after a person has approved its plan.
 
-    :param approve: save the plan, ask on the page of Airflow, then send exactly this plan. A rejected plan, and one
-        that nobody answers in time, skips the task.
+    :param approve: save the plan, ask on the page of Airflow, then send exactly this plan. The task is skipped if
+        the plan is rejected, or not answered in time.
     :param approval_timeout: how long to wait for the answer; None: without end.
     :param approvers: users who may answer, as `assigned_users` of Airflow's ApprovalOperator; None: all who may.
     """

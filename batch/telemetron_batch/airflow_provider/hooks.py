@@ -165,9 +165,9 @@ class TelemetronHook(BaseHook):
 
     @contextmanager
     def announcing(self, options: Mapping[str, Any], run: str | None) -> Iterator[None]:
-        """Within this context, tell those who hear of the end of a run if its options are refused; None: tell nobody.
+        """Within this context, send notices if the options of a run are refused; None: send none.
 
-        Options, connection and environment say who they are, as far as they can be read.
+        Options, connection and environment name the receivers, as far as they can be read.
         """
         if run is None:
             yield

@@ -118,9 +118,8 @@ def _sizes(result: "PruneResult") -> str:
 def forget_command(email: str, reports_dir: str, *, shared_reports_dir: bool, dry_run: bool, **shown: bool) -> None:
     """Remove the address EMAIL from all finished runs.
 
-    A value that stands for nobody takes its place. With - the addresses are read from standard input, one a line;
-    other users can see the arguments of a command. Names what still has an address: runs that have not finished, and
-    copies elsewhere.
+    Replaces it by a random value. With - it reads the addresses from standard input, one a line; other users can see
+    the arguments of a command. It names what still has an address: runs that have not finished, and copies.
     """
     import_pyarrow_without_pandas()
     from telemetron_batch.retention.forget import ForgetRequest, forget

@@ -86,7 +86,7 @@ class NoticeOptions:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody or anything hears of an end."""
+        """Whether an end is sent to any receiver."""
         return bool(self.notify) or self.ping is not None or self.metrics is not None
 
     @property

@@ -6,7 +6,7 @@
     │       └── UntrustedRunError     2    owner of the reports folder
     ├── InputError                    2    author of the input file
     ├── BrakeError                    2    user who set the brake, after a look at the plan
-    │   └── NotConfirmedError         2    nobody: a person answered no
+    │   └── NotConfirmedError         2    no one: a person answered no
     ├── ApprovalError                 2    second person, who approves the plan
     ├── JournalError                  2    owner of the reports folder
     ├── DiskError                     3    administrator of the disk; then run the same command again

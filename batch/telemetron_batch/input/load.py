@@ -260,7 +260,7 @@ def _emit_blocks(name: str, blocks: Iterator[RowBlock], emit: Callable[[RowBlock
 def _input_file(source: SourceFile, digest: str, records: RecordSource, rows: int) -> InputFile:
     dialect = records.dialect
     header = () if dialect is None else dialect.header
-    is_frame = records.options.is_frame  # then the file is ours, and nobody knows its path
+    is_frame = records.options.is_frame  # then the file is a temporary one of ours, and users do not know its path
     return InputFile(
         name=FRAME if is_frame else encodable(source.name),
         path=FRAME if is_frame else encodable(source.given_path or str(source.path)),

@@ -82,8 +82,8 @@ def announced(
 ) -> Iterator[CommandEnd]:
     """Within this context a command works on a run; tell that it starts, and how it ends, exactly once.
 
-    `earlier_ends` returns ends of runs that nobody has told, such as that of a killed run. A notice that fails is a
-    warning.
+    `earlier_ends` returns ends of runs for which no notice was sent, such as that of a killed run.
+    A notice that fails is a warning.
     """
     if not audience.options.is_wanted:
         yield end
@@ -107,9 +107,9 @@ def announced(
 def finish_notices(
     audience: Audience, ending: Ending, began: float, started: Iterable[Delivery] = (), *, is_silent: bool = False
 ) -> None:
-    """Tell an end, and wait for all notices. `began` is on the clock's uptime; with `is_silent` nobody gets a message.
+    """Tell an end, and wait for all notices. `began` is on the clock's uptime; with `is_silent` no message is sent.
 
-    Nothing is told of a command that is repeated by itself while another process has the run or the key.
+    No notice is sent for a command that repeats itself while another process has the run or the key.
 
     Failures become warnings on standard error and in the log of the run; none changes how the command ends.
     """

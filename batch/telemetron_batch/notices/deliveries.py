@@ -58,7 +58,7 @@ class Deliveries:
         """Wait until all notices have been sent or the time is over, and return what became of each."""
         try:
             done = wait([one.result for one in self._all], self._limit_s).done
-        except KeyboardInterrupt:  # whoever interrupts the wait does not mean the run, which has ended
+        except KeyboardInterrupt:  # the run has ended: an interrupt ends only the wait
             done = {one.result for one in self._all if one.result.done()}
         late = f"not sent within {self._limit_s:g} s"
         ended = [Delivered(one.what, one.result.result() if one.result in done else late) for one in self._all]

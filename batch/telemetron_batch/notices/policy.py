@@ -22,7 +22,7 @@ _KINDS: Final = {
 
 
 def kind_of(ending: Ending) -> EndKind | None:
-    """Return the kind of an end; None for an end that nobody is told.
+    """Return the kind of an end; None for an end without a message.
 
     Another process has the run, a person declined it, or it had finished before.
     """

@@ -164,7 +164,7 @@ def _raise_if_full(error: BatchError) -> None:
 
 
 def _may_be_removed(run: RunFacts, result: PruneResult) -> bool:
-    """Return whether nobody misses what is in a run's folder; note in the result what somebody would."""
+    """Return whether a run's folder may be removed; note in the result what it holds that must stay."""
     try:
         foreign = foreign_files(run.folder)
         edited = edited_attention_files(run.folder, run.attention_hashes, result.inputs)

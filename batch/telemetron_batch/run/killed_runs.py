@@ -1,4 +1,4 @@
-"""Find runs whose process was killed and told nobody, so that the next command of their job tells it.
+"""Find runs whose process was killed before it sent a notice, so that the next command of their job sends it.
 
 A killed run looks like one under way that nothing works on. A file in its folder, made by exactly one process, records
 that the end of this work was told.
@@ -36,7 +36,7 @@ JobIdentity = tuple[str, str | None, tuple[str, ...]]
 
 
 def untold_kills(config: RunConfig) -> Iterator[Ending]:
-    """Yield the ends of killed runs of this job, the run itself included, that nobody has told; each only once."""
+    """Yield the ends of killed runs of this job, this run included, without a notice so far; each only once."""
     own, folders = _own_job(config), list[Path]()
     with suppress(BatchError, OSError):  # the run itself says what is wrong with its folder
         folders = run_folders(config.reports_dir, lambda _: None)

@@ -134,7 +134,7 @@ def removal_rows(folder: Path) -> Iterator[pa.RecordBatch]:
                 pa.array(words.astype(np.int8)),
                 pa.array(np.isin(states, took) & unassigns),
             ]
-            if run.is_sandbox:  # asked by nobody who owns devices; the devices alone decide what is sent again
+            if run.is_sandbox:  # its customers are made up; the devices alone decide what is sent again
                 columns[0] = pa.repeat(pa.scalar("", pa.string()), keys.num_rows)
             yield pa.record_batch(columns, schema=ROW_SCHEMA).filter(pa.array(chosen))
 
